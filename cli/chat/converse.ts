@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline/promises'
+import { listModels } from '../../client/models.ts'
 import { AparError } from '../../shared/errors.ts'
 import { explain } from '../explain.ts'
 import { ask, type Chat } from './ask.ts'
@@ -64,7 +65,7 @@ export async function converse(settings: Chat, system: string | undefined): Prom
     if (text !== undefined && text.trim() !== '') {
       const command = slashCommand(text)
       if (command?.name === 'exit') break
-      const asked = command ? obey(command, conversation, settings) : plainText(text)
+      const asked = command ? await obey(command, conversation, settings) : plainText(text)
       if (asked !== undefined) await answer(asked)
     }
     prompt()
@@ -73,12 +74,17 @@ export async function converse(settings: Chat, system: string | undefined): Prom
   process.off('SIGINT', interrupt)
 }
 
-/** Does what the command says. Returns a question that is to be asked. */
-function obey(command: SlashCommand, conversation: Conversation, chat: Chat): string | undefined {
+/** Does what the command says, and says so. Returns a question that is to be asked. */
+async function obey(
+  command: SlashCommand,
+  conversation: Conversation,
+  chat: Chat,
+): Promise<string | undefined> {
   const { request } = chat
   switch (command.name) {
     case 'clear':
       conversation.clear()
+      console.error('a new conversation')
       return undefined
     case 'retry': {
       const again = conversation.takeBack()
@@ -87,18 +93,22 @@ function obey(command: SlashCommand, conversation: Conversation, chat: Chat): st
     }
     case 'system':
       conversation.system = command.text === '' ? undefined : command.text
+      console.error(command.text === '' ? 'no instructions any more' : 'instructions from here on')
       return undefined
     case 'model':
-      request.model = command.text
+      await changeModel(chat, command.text)
       return undefined
     case 'parallel':
       delete request.branching
+      console.error('answers may have branches')
       return undefined
     case 'serial':
       request.branching = { enabled: false }
+      console.error('answers have no branches')
       return undefined
     case 'reasoning':
       chat.showsReasoning = !chat.showsReasoning
+      console.error(`what the model thinks is ${chat.showsReasoning ? 'shown' : 'hidden'}`)
       return undefined
     case 'unknown':
       console.error(`apar: ${command.text}`)
@@ -106,5 +116,21 @@ function obey(command: SlashCommand, conversation: Conversation, chat: Chat): st
     default:
       console.error(HELP)
       return undefined
+  }
+}
+
+/** To one that is served; else the conversation goes on as it is. */
+async function changeModel({ baseUrl, apiKey, request }: Chat, model: string): Promise<void> {
+  try {
+    const served = await listModels(baseUrl, apiKey)
+    if (!served.includes(model)) {
+      console.error(`apar: there is no model ${JSON.stringify(model)}; served are: ${served.join(', ')}`)
+      return
+    }
+    request.model = model
+    console.error(`${model} answers from here on`)
+  } catch (error) {
+    const why = error instanceof AparError ? explain(error) : `nothing answers at ${baseUrl}`
+    console.error(`apar: ${why}`)
   }
 }

@@ -31,7 +31,7 @@ std::vector<bool> TokensWithText::find(const std::vector<std::string>& strings) 
       return !string.empty() && text.find(string) != text.npos;
     };
     found.push_back(text.empty() || (std::ranges::any_of(bytes, [&](uint8_t b) { return begins[b]; }) &&
-                                        std::ranges::any_of(strings, is_in)));
+                                     std::ranges::any_of(strings, is_in)));
   }
   return found;
 }

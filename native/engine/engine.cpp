@@ -47,7 +47,8 @@ void Engine::submit(RequestParams params) {
   decoder_.validate(params);
   SamplerParams& sampling = params.sampling;
   if (DryParams& dry = sampling.dry; dry.on()) dry.breakers = tokens_with_text_.of(dry.sequence_breakers);
-  if (!sampling.unpenalised_texts.empty()) sampling.unpenalised = tokens_with_text_.of(sampling.unpenalised_texts);
+  if (!sampling.unpenalised_texts.empty())
+    sampling.unpenalised = tokens_with_text_.of(sampling.unpenalised_texts);
   const std::lock_guard lock(mutex_);
   if (closing_) throw Error(ErrorCode::closed, "the engine is closed");
   if (!failure_.empty()) throw Error(ErrorCode::unavailable, "the engine has failed: " + failure_);

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "common/error.h"
-#include "core/tokens_with_text.h"
 #include "core/dry_penalty.h"
+#include "core/tokens_with_text.h"
 
 using namespace apar;
 

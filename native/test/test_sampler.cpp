@@ -149,7 +149,8 @@ TEST_CASE("penalties leave tokens alone that a request says, and no other reques
   const std::vector<int32_t> path{0, 1, 2, 3, 1, 2};
   const std::span<const int32_t> pieces[] = {path};
   const auto kept = std::make_shared<const std::vector<bool>>(std::vector<bool>{false, true, true});
-  const SamplerParams params = {.repetition_penalty = 2.0f, .frequency_penalty = 1.0f, .presence_penalty = 0.5f};
+  const SamplerParams params = {
+      .repetition_penalty = 2.0f, .frequency_penalty = 1.0f, .presence_penalty = 0.5f};
   SamplerParams sparing = params;
   sparing.unpenalised = kept;
   std::vector<float> logits{4, 4, -4, 4};

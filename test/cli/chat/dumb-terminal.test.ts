@@ -22,7 +22,7 @@ async function typed(TERM: string): Promise<string> {
     // Before the prompt the system edits lines on every terminal.
     if (typed || !written.includes('> ')) return
     typed = true
-    shell.stdin.end('/helb\u007fp\n/clear\n\u001b[A\u0015/exit\n')
+    shell.stdin.end('/helb\u007fp\n/clear\n/model other\n\u001b[A\u0015/exit\n')
   })
   await once(shell, 'close')
   await rm(home, { recursive: true })
@@ -34,6 +34,8 @@ describe.skipIf(!hasScript)('apar chat', () => {
     const written = await typed('dumb')
     expect(written).toContain('lists these commands')
     expect(written).not.toContain(ESCAPE)
+    expect(written).toContain('a new conversation')
+    expect(written).toContain('nothing answers at http://127.0.0.1:9')
   })
 
   test('another one gets them, and lines can be corrected on it, too', async () => {
