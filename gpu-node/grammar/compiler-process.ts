@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { AparError } from '../../shared/errors.ts'
 import { GRAMMAR_COMPILER } from '../engine/engine-files.ts'
 import { type GrammarSource, patternCheck } from './grammar-source.ts'
+import { withBoundedNumbers } from './number-rules.ts'
 import { schemasIn, type Tag, withGrammars } from './tag-grammar.ts'
 
 /** Of address space, also of its libraries and the vocabulary. */
@@ -13,9 +14,10 @@ const COMPILING_LIMIT_MS = 10_000
 /** The edge takes a node that neither accepts nor refuses a request within a minute for a broken one. */
 const WAITING_LIMIT_MS = 20_000
 
-/** Kinds of frames of native/tools/compile_grammar.cpp that compile nothing, and that of structural tags. */
+/** Kinds of frames of native/tools/compile_grammar.cpp: two that compile nothing, and those of which schemas are a part. */
 const TO_EBNF = -1
 const CHECK = 0
+const SCHEMA = 1
 const TAG = 4
 const JSON_EBNF = 5
 
@@ -63,14 +65,18 @@ export class CompilerProcess {
   async #compile({ kind, text, patterns }: GrammarSource): Promise<Uint8Array> {
     const latest = performance.now() + this.#limitMs
     for (const pattern of patterns) await this.#ask(CHECK, patternCheck(pattern), latest, pattern)
+    if (kind === SCHEMA) return await this.#ask(JSON_EBNF, await this.#ebnfOf(text, latest), latest)
     if (kind !== TAG && kind !== JSON_EBNF) return await this.#ask(kind, text, latest)
     const tag: { type: string; format: Tag } = JSON.parse(text)
     const ebnf = new Map<string, string>()
-    for (const schema of schemasIn(tag.format))
-      ebnf.set(schema, (await this.#ask(TO_EBNF, schema, latest)).toString())
+    for (const schema of schemasIn(tag.format)) ebnf.set(schema, await this.#ebnfOf(schema, latest))
     const format = withGrammars(tag.format, ebnf)
     const source = kind === TAG ? JSON.stringify({ ...tag, format }) : String(format.grammar)
     return await this.#ask(kind, source, latest)
+  }
+
+  async #ebnfOf(schema: string, latest: number): Promise<string> {
+    return withBoundedNumbers((await this.#ask(TO_EBNF, schema, latest)).toString())
   }
 
   /** `pattern`: that is asked about. @throws AparError `invalid_request` with the process's answer. */

@@ -39,6 +39,13 @@ const numberSchema = fc.oneof(
   fc
     .tuple(fc.double({ min: -100, max: 100, noNaN: true }), fc.double({ min: 1, max: 50, noNaN: true }))
     .map(([low, width]) => ({ type: 'number', minimum: round(low), maximum: round(low + width) })),
+  fc
+    .tuple(
+      fc.constantFrom('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'),
+      fc.double({ min: -1e6, max: 1e6, noNaN: true }),
+    )
+    .map(([bound, value]) => ({ type: 'number', [bound]: round(value) })),
+  fc.constantFrom({ type: 'number' }, { type: ['number', 'null'] }),
 )
 
 function round(number: number): number {
