@@ -1,8 +1,9 @@
+import { patternWithLengths } from '../../shared/protocol/pattern-lengths.ts'
 import { areDisjoint } from './disjoint.ts'
 import { isOfFormat, keywordsOf } from './formats.ts'
 import { endingPattern } from './generated-patterns.ts'
 import { newerReference, withNewerTuple } from './older-tuples.ts'
-import { withoutOptionalGroups } from './pattern.ts'
+import { enginePattern } from './pattern.ts'
 import { isObject, resolved, type Schema } from './schema-parts.ts'
 
 /** Keywords whose values are values of answers, not schemas. */
@@ -32,9 +33,15 @@ function written(schema: unknown, root: unknown): unknown {
   if (types.includes('integer')) writeBounds(out)
   if (typeof out.format === 'string') writeFormat(out, out.format, types.includes('string'))
   if (typeof out.pattern === 'string') {
-    // No text that matches is shorter (shared/protocol/answer-schema.ts).
+    const lengths = {
+      least: Number(out.minLength ?? 0),
+      most: Number(out.maxLength ?? Number.POSITIVE_INFINITY),
+    }
+    // Where there is none, no text that matches is shorter (shared/protocol/answer-schema.ts).
+    const withLengths = patternWithLengths(out.pattern, lengths) ?? out.pattern
     delete out.minLength
-    out.pattern = endingPattern(out.pattern) ?? withoutOptionalGroups(out.pattern)
+    delete out.maxLength
+    out.pattern = endingPattern(withLengths) ?? enginePattern(withLengths)
   }
   if (Array.isArray(schema.oneOf) && areDisjoint(schema.oneOf, root) && !refersToOneOf(root)) {
     out.anyOf = out.oneOf
@@ -53,9 +60,7 @@ function inside(keyword: string, value: unknown, root: unknown): unknown {
   if (!MAPS.includes(keyword) || !isObject(value)) return written(value, root)
   const members = mapped(value, (_, member) => written(member, root))
   if (keyword !== 'patternProperties') return members
-  return Object.fromEntries(
-    Object.entries(members).map(([key, member]) => [withoutOptionalGroups(key), member]),
-  )
+  return Object.fromEntries(Object.entries(members).map(([key, member]) => [enginePattern(key), member]))
 }
 
 /** Which keys an object has. Where there are properties, there are no others. */

@@ -1,3 +1,5 @@
+import { patternWithLengths } from './pattern-lengths.ts'
+
 /** What an answer's schema may be: gpu nodes compile no others (docs/api.md lists the keywords). */
 export const SCHEMA_LIMITS = {
   chars: 64 * 1024,
@@ -189,6 +191,8 @@ class Check {
     const unknown = required.findIndex((name) => !names.includes(name))
     if (unknown >= 0) refuse([...path, 'required', unknown], 'names a property that `properties` lacks')
     const closed = additionalProperties === undefined || additionalProperties === false
+    if (names.length === 0 && Number(schema.minProperties ?? 0) > 1)
+      refuse([...path, 'minProperties'], 'above 1 needs a list of keys: any other could come twice')
     if (patternProperties !== undefined && (!closed || Object.keys(schema).some(isOtherKey)))
       refuse([...path, 'patternProperties'], 'beside other keywords for keys cannot be served')
     const hasProperties = Object.keys(properties as object).length > 0
@@ -320,8 +324,9 @@ function string({ pattern, format, minLength, maxLength }: Record<string, unknow
   if (minLength === undefined && maxLength === undefined) return
   const lengths = { least: Number(minLength ?? 0), most: Number(maxLength ?? Number.POSITIVE_INFINITY) }
   if (typeof pattern === 'string') {
-    if (lengths.most < Number.POSITIVE_INFINITY || lengths.least > (matchesEmpty(pattern) ? 0 : 1))
-      refuse([...path, 'pattern'], 'beside minLength or maxLength cannot be served')
+    const isLongAnyway = lengths.most === Number.POSITIVE_INFINITY && lengths.least <= shortest(pattern)
+    if (!isLongAnyway && patternWithLengths(pattern, lengths) === undefined)
+      refuse([...path, 'pattern'], 'beside this minLength or maxLength cannot be served')
   } else if (typeof format === 'string' && !hasLengths(format, lengths))
     refuse([...path, 'format'], 'beside this minLength or maxLength cannot be served')
 }
@@ -332,12 +337,12 @@ function hasLengths(format: string, { least, most }: { least: number; most: numb
   return !served || (least <= served.least && most >= served.most)
 }
 
-/** Also a pattern that JavaScript does not read might. */
-function matchesEmpty(pattern: string): boolean {
+/** The length of any text of a pattern, at least. One that JavaScript does not read might match the empty one. */
+function shortest(pattern: string): 0 | 1 {
   try {
-    return new RegExp(pattern, 'u').test('')
+    return new RegExp(pattern, 'u').test('') ? 0 : 1
   } catch {
-    return true
+    return 0
   }
 }
 

@@ -6,7 +6,7 @@ import { CompilerProcess } from '../../gpu-node/grammar/compiler-process.ts'
 import { engineSchema } from '../../gpu-node/grammar/engine-schema.ts'
 import { grammarSource } from '../../gpu-node/grammar/grammar-source.ts'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
-import { withoutOptionalGroups } from '../../gpu-node/grammar/pattern.ts'
+import { withoutOptionalGroups, withShortRepetitions } from '../../gpu-node/grammar/pattern.ts'
 import { requires } from '../support/requires.ts'
 
 const served = requires(
@@ -121,5 +121,27 @@ describe('what the grammar engine gets', () => {
     ['(a|b)*', '(a|b)*'],
   ])('is the pattern %s as %s', (pattern, written) => {
     expect(withoutOptionalGroups(pattern)).toBe(written)
+  })
+
+  test.each([
+    ['a{128}[b-d]{0,128}', 'a{128}[b-d]{0,128}'],
+    ['^[\\]a]{0,130}$', '^([\\]a]{0,127}|[\\]a]{128}[\\]a]{0,2})$'],
+    ['\\d{300}\\[{2}', '\\d{128}\\d{128}\\d{44}\\[{2}'],
+    ['a{130,}b', 'a{128}a{2}a*b'],
+    ['.{150,200}?', '.{128}.{22}.{0,50}'],
+    ['\\[a{0,300}', '\\[(a{0,127}|a{128}(a{0,127}|a{128}a{0,44}))'],
+    ['(ab){0,200}', '(ab){0,200}'],
+  ])('is the pattern %s as %s, of shorter repetitions', (pattern, written) => {
+    expect(withShortRepetitions(pattern)).toBe(written)
+  })
+
+  test('matches the same texts with shorter repetitions', () => {
+    for (const pattern of ['^a{0,300}$', '^a{130,257}$', '^a{256}$', '^a{127,129}$', '^a{129,}$']) {
+      const [before, after] = [new RegExp(pattern), new RegExp(withShortRepetitions(pattern))]
+      for (let length = 0; length < 400; length++)
+        expect(after.test('a'.repeat(length)), `${length} of ${pattern}`).toBe(
+          before.test('a'.repeat(length)),
+        )
+    }
   })
 })

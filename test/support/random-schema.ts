@@ -23,6 +23,12 @@ const stringSchema = fc.oneof(
     )
     .map((pattern) => ({ type: 'string', pattern })),
   fc
+    .tuple(fc.constantFrom('^[a-z]+$', '^[^a-z]*$', '^x\\d*$', '^.+$', '^[A-Z][\\w-]{0,20}$'), range(6))
+    .map(([pattern, [least, more]]) => ({
+      ...{ type: 'string', pattern },
+      ...{ minLength: least, maxLength: least + more + 1 },
+    })),
+  fc
     .constantFrom('date', 'time', 'date-time', 'ipv4', 'uuid', 'email', 'hostname', 'ipv6', 'duration')
     .map((format) => ({ type: 'string', format })),
 )
