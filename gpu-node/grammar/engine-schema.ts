@@ -98,7 +98,7 @@ function writeBounds(schema: Schema): void {
 function writeFormat(schema: Schema, format: string, ofString: boolean): void {
   delete schema.format
   if (!ofString || 'pattern' in schema) return
-  const keywords = keywordsOf(format)
+  const keywords = keywordsOf(format, 'maxLength' in schema)
   // Its texts have these lengths anyway (shared/protocol/answer-schema.ts).
   if (Object.keys(keywords).length > 0) {
     delete schema.minLength

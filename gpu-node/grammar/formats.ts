@@ -11,6 +11,11 @@ const HOUR = '([01][0-9]|2[0-3])'
 const SECONDS = `${HOUR}:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9}|)`
 const TIME = `${SECONDS}(Z|[+-]${HOUR}:[0-5][0-9])`
 
+const OF_PATH = "([A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})"
+const HOST = '([a-z0-9](-?[a-z0-9]){0,9}\\.){1,3}[a-z]{2,10}'
+/** Of the web, at most 445 characters: for addresses that have to have an end, as pydantic's HttpUrl. */
+const WEB_ADDRESS = `^(https?://${HOST}(:[0-9]{1,4}|)(/${OF_PATH}{0,80}|)(\\?${OF_PATH}{0,40}|))$`
+
 /** Patterns for the formats of JSON Schema of which the grammar engine takes invalid values, too. */
 const PATTERNS: Readonly<Record<string, string>> = {
   date: DATE,
@@ -29,7 +34,7 @@ const KNOWN = [
 const PATTERN_OF = new Map(Object.entries(PATTERNS).map(([format, pattern]) => [format, `^(${pattern})$`]))
 /** Of a date and time without an offset. */
 export const UTC_TIME = `^(${DATE}T${SECONDS}Z)$`
-const OWN = new Set([...PATTERN_OF.values(), UTC_TIME])
+const OWN = new Set([...PATTERN_OF.values(), UTC_TIME, WEB_ADDRESS])
 
 export function patternOfFormat(format: 'email' | 'date-time'): string {
   return `^(${PATTERNS[format]})$`
@@ -40,8 +45,9 @@ export function isOfFormat(pattern: string): boolean {
   return OWN.has(pattern)
 }
 
-/** The keywords that stand for `format` of a string; none for one that JSON Schema does not know. */
-export function keywordsOf(format: string): { format?: string; pattern?: string } {
+/** The keywords that stand for `format` of a string; none for one that JSON Schema does not know. `ends`: has a length. */
+export function keywordsOf(format: string, ends: boolean): { format?: string; pattern?: string } {
+  if (format === 'uri' && ends) return { pattern: WEB_ADDRESS }
   const pattern = PATTERN_OF.get(format)
   if (pattern !== undefined) return { pattern }
   return KNOWN.includes(format) ? { format } : {}

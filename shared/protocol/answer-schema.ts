@@ -57,7 +57,8 @@ const FORMATS: ReadonlyMap<string, { readonly least: number; readonly most: numb
   ['ipv4', { least: 7, most: 15 }],
   ['ipv6', { least: 2, most: 45 }],
   ['uuid', { least: 36, most: 36 }],
-  ['uri', { least: 3, most: Number.POSITIVE_INFINITY }],
+  // Of those that have to have an end (gpu-node/grammar/formats.ts).
+  ['uri', { least: 3, most: 445 }],
   ['uri-reference', { least: 0, most: Number.POSITIVE_INFINITY }],
   ['uri-template', { least: 0, most: Number.POSITIVE_INFINITY }],
   ['json-pointer', { least: 0, most: Number.POSITIVE_INFINITY }],

@@ -7,6 +7,8 @@ import { engineSchema } from '../../gpu-node/grammar/engine-schema.ts'
 import { grammarSource } from '../../gpu-node/grammar/grammar-source.ts'
 import { Grammars } from '../../gpu-node/grammar/grammars.ts'
 import { withoutOptionalGroups, withShortRepetitions } from '../../gpu-node/grammar/pattern.ts'
+import { problemOf } from '../../shared/protocol/answer-schema.ts'
+import { patternWithLengths } from '../../shared/protocol/pattern-lengths.ts'
 import { requires } from '../support/requires.ts'
 
 const served = requires(
@@ -121,6 +123,18 @@ describe('what the grammar engine gets', () => {
     ['(a|b)*', '(a|b)*'],
   ])('is the pattern %s as %s', (pattern, written) => {
     expect(withoutOptionalGroups(pattern)).toBe(written)
+  })
+
+  test.each([
+    ['uri', 445],
+    ['email', 254],
+    ['hostname', 253],
+  ])('has no longer texts of the format %s than may be asked for', (format, most) => {
+    const ofLength = (maxLength: number) => ({ type: 'string', format, maxLength })
+    expect(problemOf(ofLength(most))).toBeUndefined()
+    expect(problemOf(ofLength(most - 1))?.path).toEqual(['format'])
+    const { pattern } = engineSchema(ofLength(most)) as { pattern: string }
+    expect(patternWithLengths(pattern, { least: 1, most })).toBe(pattern)
   })
 
   test.each([

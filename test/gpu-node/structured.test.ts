@@ -168,6 +168,7 @@ const SCHEMAS: Record<string, object> = {
   },
   'a pattern with lengths that it has anyway': { type: 'string', pattern: '^(a|bc){1,4}$', maxLength: 64 },
   'a pattern with a long length': { type: 'string', pattern: '^[a-z]*$', minLength: 130, maxLength: 255 },
+  'an address with an end': { type: 'string', format: 'uri', minLength: 1, maxLength: 2083 },
   'keys of a pattern with lengths': {
     ...{ type: 'object', propertyNames: { pattern: '^[a-z]+$', maxLength: 4 }, maxProperties: 2 },
     additionalProperties: { type: 'integer' },

@@ -28,6 +28,7 @@ describe('a schema is refused, with the place of what cannot be served', () => {
     ['minProperties', { type: 'object', propertyNames: { pattern: '^[a-c]$' }, minProperties: 3 }],
     ['format', { type: 'string', format: 'email', maxLength: 40 }],
     ['format', { type: 'string', format: 'date', minLength: 11 }],
+    ['format', { type: 'string', format: 'uri', maxLength: 200 }],
     ['format', { type: 'string', format: 'regex' }],
     ['properties', { $ref: '#/$defs/a', properties: {}, $defs: { a: {} } }],
     ['properties', { anyOf: [{}], properties: {} }],
