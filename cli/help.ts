@@ -75,7 +75,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'apar bench judge --answers model_answer/vicuna-7b.jsonl --dataset mt_bench --data fastchat/llm_judge/data --url https://judge.example --model judge --out ratings.jsonl',
   ],
   'engine build': ['apar engine build'],
-  doctor: ['apar doctor'],
+  doctor: ['apar doctor', 'apar doctor --port 9000'],
   completion: [
     'source <(apar completion bash)',
     'apar completion fish > ~/.config/fish/completions/apar.fish',

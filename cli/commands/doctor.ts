@@ -4,17 +4,23 @@ import type { Finding } from '../doctor/finding.ts'
 import { memory, nodeVersion, processor } from '../doctor/machine.ts'
 import { cuda, edgeRuntime, engine } from '../doctor/programs.ts'
 import { python, training } from '../doctor/python.ts'
-import { defaultModel, disk, port } from '../doctor/serving.ts'
+import { DEFAULT_PORT, defaultModel, disk, port } from '../doctor/serving.ts'
 import { type JsonFlag, withJson } from '../json.ts'
+import { port as portNumber } from '../options.ts'
 
-const CHECKS: readonly (() => Finding | Promise<Finding>)[] = [
+interface DoctorFlags extends JsonFlag {
+  readonly port: number
+}
+
+/** In their order. */
+const CHECKS: readonly ((flags: DoctorFlags) => Finding | Promise<Finding>)[] = [
   () => nodeVersion(),
   () => processor(),
   () => memory(),
   () => engine(),
   () => cuda(),
   () => edgeRuntime(),
-  () => port(),
+  ({ port: number }) => port(number),
   () => defaultModel(),
   () => disk(),
   () => python(),
@@ -24,13 +30,15 @@ const CHECKS: readonly (() => Finding | Promise<Finding>)[] = [
 export function registerDoctor(program: Command): void {
   withJson(program.command('doctor'))
     .description('says what this machine can do, and what to do where something is missing; changes nothing')
+    .option('--port <port>', 'the port that apar serve shall take', portNumber, DEFAULT_PORT)
     .action(doctor)
 }
 
-async function doctor({ json }: JsonFlag): Promise<void> {
+async function doctor(flags: DoctorFlags): Promise<void> {
+  const { json } = flags
   const findings: Finding[] = []
   for (const check of CHECKS) {
-    const found = await check()
+    const found = await check(flags)
     findings.push(found)
     if (!json) console.log(lineOf(found))
   }
