@@ -84,10 +84,7 @@ export function writePackages(out = OUT) {
   const grammar = join(root, 'native/build/grammar')
   if (existsSync(join(grammar, 'complete'))) cpSync(grammar, join(engine, 'grammar'), { recursive: true })
   cpSync(join(root, 'LICENSE'), join(engine, 'LICENSE'))
-  writeFileSync(
-    join(engine, 'README.md'),
-    `The native engine of [apar](https://www.npmjs.com/package/apar).\n`,
-  )
+  writeFileSync(join(engine, 'README.md'), 'The native engine of apar.\n')
   const forPlatform = {
     ...{ os: [process.platform], cpu: [process.arch] },
     ...(process.platform === 'linux' && { libc: ['glibc'] }),
@@ -109,7 +106,7 @@ function writeWorkerd(out, manifest) {
   copyStripped(join(root, 'node_modules', name, 'bin/workerd'), join(folder, 'bin/workerd'))
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'))
   const description = `workerd ${version} by Cloudflare, the program of ${name} without its symbols`
-  const readme = `${description}, for [apar](https://www.npmjs.com/package/apar).
+  const readme = `${description}, for apar.
 It was changed in nothing else. Its source is at ${repository}, its licence is ${license}.
 `
   writeFileSync(join(folder, 'README.md'), readme)
