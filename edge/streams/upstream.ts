@@ -286,7 +286,11 @@ export class Upstream {
 
 /** Fields of the request that a node knows only if it says so. Without `stop_scope`, a stop string ends its branch only. */
 const LATER_FIELDS = [
-  ...(['stop_scope', 'speculation', 'trace', 'separate_reasoning', 'parallel_format'] as const),
+  'stop_scope',
+  'speculation',
+  'trace',
+  'separate_reasoning',
+  'parallel_format',
   'return_prompt_token_ids',
 ] as const
 /** With a multiplier of 0: others are sent only to nodes that know them. */

@@ -1,4 +1,5 @@
-import { isObject, resolved } from './schema-parts.ts'
+import { isObject } from '../../shared/protocol/answer-schema.ts'
+import { resolved } from './schema-parts.ts'
 
 type Schema = Readonly<Record<string, unknown>>
 

@@ -1,10 +1,11 @@
+import { isObject } from '../../shared/protocol/answer-schema.ts'
 import { patternWithLengths } from '../../shared/protocol/pattern-lengths.ts'
 import { areDisjoint } from './disjoint.ts'
 import { isOfFormat, keywordsOf } from './formats.ts'
 import { endingPattern } from './generated-patterns.ts'
 import { newerReference, withNewerTuple } from './older-tuples.ts'
 import { enginePattern } from './pattern.ts'
-import { isObject, resolved, type Schema } from './schema-parts.ts'
+import { resolved, type Schema } from './schema-parts.ts'
 
 /** Keywords whose values are values of answers, not schemas. */
 const VALUES = ['const', 'enum', 'default', 'examples', 'example']

@@ -1,6 +1,5 @@
 import { unescaped } from '../../shared/protocol/answer-schema.ts'
-
-type Schema = Record<string, unknown>
+import type { Schema } from './schema-parts.ts'
 
 /** Drafts before 2020-12 write the first items of an array as a list in `items`, and all others as `additionalItems`. */
 export function withNewerTuple(schema: Schema): Schema {

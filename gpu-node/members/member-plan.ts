@@ -1,5 +1,5 @@
+import { isObject } from '../../shared/protocol/answer-schema.ts'
 import { engineSchema } from '../grammar/engine-schema.ts'
-import { isObject } from '../grammar/schema-parts.ts'
 import type { Tag } from '../grammar/tag-grammar.ts'
 
 /** A branch of an answer in JSON (docs/adr/0078). */

@@ -125,12 +125,7 @@ export class PromptPool {
 
   /** As {@link encode}; the answer to a query may be about more tokens than a context has. */
   async answer(query: TokenQuery, options: EncodeOptions = {}): Promise<GoodTokenAnswer> {
-    const units = query.ask === 'tokenize' ? unitsOf(query) : PER_PROMPT
-    const worked = await this.#run(
-      { query },
-      query.ask === 'detokenize' ? units + query.tokens.length : units,
-      options,
-    )
+    const worked = await this.#run({ query }, unitsOfQuery(query), options)
     if (worked.type !== 'answered') throw new Error(`a query was ${worked.type}`)
     return worked.answer
   }
@@ -156,6 +151,11 @@ export class PromptPool {
 
 function unitsOf(prompt: Pick<Prompt, 'messages' | 'tools'>): number {
   return PER_PROMPT + promptChars(prompt)
+}
+
+function unitsOfQuery(query: TokenQuery): number {
+  if ('messages' in query) return unitsOf(query)
+  return 'tokens' in query ? PER_PROMPT + query.tokens.length : PER_PROMPT
 }
 
 interface Job extends QueuedPrompt {

@@ -1,6 +1,5 @@
-import { isAnnotation } from '../../shared/protocol/answer-schema.ts'
+import { isAnnotation, isObject } from '../../shared/protocol/answer-schema.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
-import { isObject } from '../grammar/schema-parts.ts'
 import { servedSchema } from './served-schema.ts'
 import type { ParameterFormat, ToolFormat } from './tool-format.ts'
 

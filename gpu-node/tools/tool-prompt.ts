@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
+import { isObject } from '../../shared/protocol/answer-schema.ts'
 import type { ChatMessage } from '../../shared/protocol/request.ts'
 import type { Tool } from '../../shared/protocol/tools.ts'
-import { isObject } from '../grammar/schema-parts.ts'
 import { toolParameters } from './parameters.ts'
 import type { ModelTools, ToolFormat } from './tool-format.ts'
 

@@ -93,7 +93,7 @@ function refuse(path: Path, message: string): never {
   throw new Refusal(path, message)
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

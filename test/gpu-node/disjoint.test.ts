@@ -8,6 +8,7 @@ const root = {
   $defs: {
     cat: kind({ const: 'cat' }),
     dog: kind({ enum: ['dog', 'wolf'] }),
+    'a/bird': kind({ const: 'bird' }),
     loop: { $ref: '#/$defs/loop' },
   },
 }
@@ -19,6 +20,7 @@ test.each<[string, unknown[]]>([
   ['values', [{ const: 'a' }, { enum: ['b', 1] }, { const: null }]],
   ['a value and a type', [{ const: 'a' }, { type: 'integer' }]],
   ['members that are told apart', [cat, dog]],
+  ['a member of a schema whose name is escaped', [cat, { $ref: '#/$defs/a~1bird' }]],
   ['members within members', [kind(cat), kind(dog)]],
   ['alternatives', [{ anyOf: [cat, { type: 'null' }] }, { oneOf: [dog, { type: 'string' }] }]],
 ])('no value fits two: %s', (_, schemas) => {

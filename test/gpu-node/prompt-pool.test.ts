@@ -84,6 +84,16 @@ describe('prompts', () => {
     expect(ended).toEqual(['short', 'first', 'medium', 'long'])
   })
 
+  test('are not kept waiting by a long conversation whose text is asked for', async () => {
+    const pool = await openBoth()
+    const ended: string[] = []
+    const { messages } = user('x'.repeat(900_000))
+    const text = pool.answer({ ask: 'render', model: 'm', messages }).then(() => ended.push('text'))
+    await settled()
+    await Promise.all([text, pool.encode(user('hi'), LIMIT).then(() => ended.push('short'))])
+    expect(ended).toEqual(['short', 'text'])
+  })
+
   test('that nobody waits for any more leave the queue, or the process', async () => {
     const pool = await openBoth()
     const running = aborter()
