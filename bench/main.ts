@@ -9,6 +9,7 @@ import { answersPage } from './apar/answers.ts'
 import { apar } from './apar.ts'
 import { data } from './data.ts'
 import { edge, edgeFirst, edgeStreams } from './edge.ts'
+import { emulated } from './emulated.ts'
 import { engine } from './engine.ts'
 import { footprint } from './footprint.ts'
 import { hostile } from './hostile.ts'
@@ -30,6 +31,7 @@ const BENCHES: Record<string, Bench> = {
   edge,
   'edge-first': edgeFirst,
   'edge-streams': edgeStreams,
+  emulated,
   engine,
   footprint,
   hostile,

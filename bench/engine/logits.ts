@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import type { DType, ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
+import type { Device, DType, ModelShape, TensorEntry } from '../../gpu-node/engine/engine-config.ts'
 
 const TOOL = 'native/build/release/apar_logits'
 
@@ -10,6 +10,8 @@ export interface LogitsJob {
   path: readonly number[]
   /** Continuations of the path. */
   branches?: readonly (readonly number[])[]
+  /** Default: the CPU. */
+  device?: Device
   /** The most rows of a step; default: the whole path, then all branches at once. */
   rows?: number
 }
@@ -36,6 +38,7 @@ export function engineLogits(job: LogitsJob): Float32Array {
     `layers_without_rope ${shape.layersWithoutRope.join(' ')}`,
     `features ${features.join(' ')}`,
     `dtype ${dtype}`,
+    `device ${job.device ?? 'cpu'}`,
     ...weights.files.map((file) => `file ${file}`),
     ...weights.tensors.map(tensorLine),
     `path ${path.length} ${path.join(' ')}`,

@@ -1,11 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { emulateCuda } from '../../bench/emulated/both.ts'
 import { engineLogits } from '../../bench/engine/logits.ts'
 import { readSafetensors } from '../../gpu-node/checkpoint/safetensors.ts'
 import type { ModelShape } from '../../gpu-node/engine/engine-config.ts'
 
+const ROOT = join(import.meta.dirname, '../..')
 /** Tiny checkpoints with the logits that transformers computes from them (make.py). */
 const GOLDEN = join(import.meta.dirname, '../golden/architectures')
 const read = (...path: string[]) => JSON.parse(readFileSync(join(GOLDEN, ...path), 'utf8')) as unknown
@@ -57,15 +59,33 @@ describe('logits equal those of transformers', () => {
       const whole = engineLogits({ ...job, dtype: 'f32' })
       expect(difference(whole, logits)).toBeLessThan(1e-5)
       for (const rows of STEPS) expect(engineLogits({ ...job, dtype: 'f32', rows })).toEqual(whole)
-      // bf16 rounds the inputs of every product to 8 bits: only tokens whose logits are close change places.
-      const bf16 = engineLogits({ ...job, dtype: 'bf16' })
-      for (let row = 0; row < shared.length + branches.flat().length; row++) {
-        const want = ranked(logits, row, vocab)
-        const first = ranked(bf16, row, vocab)[0] ?? -1
-        const gap = (logits[row * vocab + (want[0] ?? 0)] ?? 0) - (logits[row * vocab + first] ?? Number.NaN)
-        expect(gap / largest(logits), `row ${row}`).toBeLessThan(0.02)
-        expect(want.slice(0, 3)).toContain(first)
-      }
+      checkBf16(engineLogits({ ...job, dtype: 'bf16' }), logits, vocab)
     })
   }
 })
+
+describe("the CUDA kernels' logits, on a device that the host emulates, equal those of transformers", () => {
+  beforeAll(() => emulateCuda(ROOT))
+
+  for (const name of NAMES) {
+    it(name, () => {
+      const { shape, weights, logits } = load(name)
+      const job = { shape, weights, path: shared, branches, device: 'cuda' } as const
+      expect(difference(engineLogits({ ...job, dtype: 'f32' }), logits)).toBeLessThan(1e-5)
+      const bf16 = engineLogits({ ...job, dtype: 'bf16' })
+      checkBf16(bf16, logits, shape.vocabSize)
+      expect(engineLogits({ ...job, dtype: 'bf16', rows: 7 })).toEqual(bf16)
+    })
+  }
+})
+
+/** bf16 rounds the inputs of every product to 8 bits: only tokens whose logits are close change places. */
+function checkBf16(bf16: Float32Array, logits: Float32Array, vocab: number): void {
+  for (let row = 0; row < logits.length / vocab; row++) {
+    const want = ranked(logits, row, vocab)
+    const first = ranked(bf16, row, vocab)[0] ?? -1
+    const gap = (logits[row * vocab + (want[0] ?? 0)] ?? 0) - (logits[row * vocab + first] ?? Number.NaN)
+    expect(gap / largest(logits), `row ${row}`).toBeLessThan(0.02)
+    expect(want.slice(0, 3)).toContain(first)
+  }
+}

@@ -110,6 +110,23 @@ T shuffle(T value, int from) {
   return out;
 }
 
+// A butterfly over the lanes: every lane gets the value of one tree, with the operands of lane i ^ 16, i ^ 8,
+// ...
+template <class T, class Add>
+T reduce_warp(const char* kind, T value, Add) {
+  T out;
+  sync_warp(kind, &value, &out, [](const void* const* ins, void* const* outs) {
+    T values[kWarpSize], next[kWarpSize];
+    for (int lane = 0; lane < kWarpSize; ++lane) values[lane] = *static_cast<const T*>(ins[lane]);
+    for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+      for (int lane = 0; lane < kWarpSize; ++lane) next[lane] = Add{}(values[lane], values[lane ^ mask]);
+      std::memcpy(values, next, sizeof(values));
+    }
+    for (int lane = 0; lane < kWarpSize; ++lane) *static_cast<T*>(outs[lane]) = values[lane];
+  });
+  return out;
+}
+
 }  // namespace apar::cuda::emulate
 
 #define threadIdx (::apar::cuda::emulate::position.thread)
