@@ -8,6 +8,8 @@
 
 namespace apar::cuda {
 
+constexpr int32_t kPairOuts = 8;  // between the two outputs of a pair, which an mma fragment holds together
+
 // One tile of outputs, and the tiles of inputs [begin, end) of one split, or of all splits.
 struct TileWork {
   GemmProjection projection;
@@ -56,12 +58,29 @@ __device__ inline void write_sum(const GemmCall& call, const TileWork& work, int
   projection.out[static_cast<int64_t>(row) * projection.outs + column] = value;
 }
 
+// Writes the complete sums of row `row` of two outputs of the tile: `low` of output `out` and `high` of
+// output `out` + 8, where out % 16 < 8. A thread that holds one of them in an mma fragment holds the other,
+// too (device/intrinsics.cuh).
+__device__ inline void write_pair(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
+                                  float low, float high) {
+  write_sum(call, work, row, out, low);
+  write_sum(call, work, row, out + kPairOuts, high);
+}
+
 // Where the partial sum of split `split` is stored.
 __device__ inline float* partial_sum(const GemmCall& call, const TileWork& work, int32_t split, int32_t row,
                                      int32_t out) {
   const int64_t width = static_cast<int64_t>(call.tiles) * kTileOuts;
   return call.partials + (static_cast<int64_t>(split) * call.rows + row) * width +
          static_cast<int64_t>(work.tile) * kTileOuts + out;
+}
+
+// Stores the partial sums of a pair, as write_pair() writes complete ones.
+__device__ inline void store_partial_pair(const GemmCall& call, const TileWork& work, int32_t split,
+                                          int32_t row, int32_t out, float low, float high) {
+  if (row >= call.rows) return;
+  *partial_sum(call, work, split, row, out) = low;
+  *partial_sum(call, work, split, row, out + kPairOuts) = high;
 }
 
 // Returns true in the last block to arrive among those that share the counter `arrived`. That block then sees
@@ -82,12 +101,17 @@ __device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t*
 // written. Executed by a whole block.
 __device__ inline void add_splits(const GemmCall& call, const TileWork& work, int32_t first_row, int32_t rows,
                                   int32_t splits) {
-  for (int32_t i = threadIdx.x; i < rows * kTileOuts; i += blockDim.x) {
-    const int32_t row = first_row + i / kTileOuts, out = i % kTileOuts;
-    if (row >= call.rows) break;
+  const auto sum_of = [&](int32_t row, int32_t out) {
     float sum = __ldcg(partial_sum(call, work, 0, row, out));  // bypasses L1: other blocks wrote it
     for (int32_t split = 1; split < splits; ++split) sum += __ldcg(partial_sum(call, work, split, row, out));
-    write_sum(call, work, row, out, sum);
+    return sum;
+  };
+  constexpr int32_t kPairs = kTileOuts / 2;
+  for (int32_t i = threadIdx.x; i < rows * kPairs; i += blockDim.x) {
+    const int32_t row = first_row + i / kPairs, pair = i % kPairs;
+    if (row >= call.rows) break;
+    const int32_t out = pair / kPairOuts * (2 * kPairOuts) + pair % kPairOuts;
+    write_pair(call, work, row, out, sum_of(row, out), sum_of(row, out + kPairOuts));
   }
 }
 
