@@ -151,9 +151,7 @@ class Llama final : public Model {
   // Expects the output of attention in hidden_. Returns the output of the layer, which is not yet added to x.
   const float* mlp(const Layer& layer, float* x, int32_t rows) {
     norm(x, hidden_, layer.mlp_norm, rows);
-    const Projection gate_up[] = {layer.gate.to(gate_), layer.up.to(up_)};
-    ops_->matmul(hidden_, rows, gate_up);
-    ops_->swiglu(gate_, up_, static_cast<size_t>(rows) * config_.intermediate_size);
+    ops_->gated_matmul(hidden_, rows, layer.gate.to(gate_), layer.up.to(up_));
     const Projection down = layer.down.to(hidden_);
     ops_->matmul(gate_, rows, {&down, 1});
     return hidden_;
@@ -220,28 +218,48 @@ class Llama final : public Model {
     const std::string layout = quantised ? ops_->packed_layout() : "";
     if (!layout.empty()) cache_.emplace(decoder_weights(table_), layout, format, std::move(sizes));
     const auto cached = cache_ ? cache_->load() : std::vector<const std::byte*>{};
-    std::vector<const std::byte*> packed;
+    const auto read = [&](size_t i) {
+      const auto mapped = [&](const LinearLayer& each) {
+        return weights_.mapped(each.tensor, each.rows, each.cols);
+      };
+      if (i + 1 < linears.size()) read_ahead(mapped(linears[i + 1]));
+      const LinearLayer& layer = linears[i];
+      return is_table(layer.tensor)
+                 ? StoredMatrix{table, nullptr}
+                 : weights_.stored(layer.tensor, layer.rows, layer.cols, decoded_dtype(format));
+    };
+    const auto finish = [&](size_t i, const Linear& w, StoredMatrix stored) {
+      placed[i]->w = w;
+      if (w.data == stored.matrix.data)
+        weights_.keep(std::move(stored));
+      else
+        release_pages(weights_.mapped(linears[i].tensor, linears[i].rows, linears[i].cols));
+    };
+    const bool pairs = ops_->places_pairs();
+    StoredMatrix gate;  // is placed together with the layer after it
     for (size_t i = 0; i < linears.size(); ++i) {
-      const auto& [tensor, rows, cols, axes, bias] = linears[i];
-      Linear& w = placed[i]->w;
+      const auto& [tensor, rows, cols, axes, bias, is_gate] = linears[i];
       if (!bias.empty()) placed[i]->bias = vector(bias, rows, axes.outputs);
-      if (cached.empty()) {
-        if (i + 1 < linears.size())
-          read_ahead(weights_.mapped(linears[i + 1].tensor, linears[i + 1].rows, linears[i + 1].cols));
-        StoredMatrix stored = is_table(tensor) ? StoredMatrix{table, nullptr}
-                                               : weights_.stored(tensor, rows, cols, decoded_dtype(format));
-        w = ops_->place_linear(stored.matrix, format, axes);
-        if (w.data == stored.matrix.data)
-          weights_.keep(std::move(stored));
-        else
-          release_pages(weights_.mapped(tensor, rows, cols));
+      if (!cached.empty()) {
+        placed[i]->w = {cached[i], format, rows, cols};
+      } else if (is_gate && pairs) {
+        gate = read(i);
+      } else if (pairs && i > 0 && linears[i - 1].gate) {
+        StoredMatrix up = read(i);
+        const GatedLinears both = ops_->place_gated(gate.matrix, up.matrix, format, axes);
+        finish(i - 1, both.gate, std::move(gate));
+        finish(i, both.up, std::move(up));
       } else {
-        w = {cached[i], format, rows, cols};
+        StoredMatrix stored = read(i);
+        const Linear w = ops_->place_linear(stored.matrix, format, axes);
+        finish(i, w, std::move(stored));
       }
-      packed.push_back(static_cast<const std::byte*>(w.data));
       counter.add(weights_.mapped(tensor, rows, cols).size());
     }
-    if (cache_ && cached.empty()) cache_->save(packed);
+    if (!cache_ || !cached.empty()) return;
+    std::vector<const std::byte*> packed;
+    for (const BiasedLinear* each : placed) packed.push_back(static_cast<const std::byte*>(each->w.data));
+    cache_->save(packed);
   }
 
   ModelConfig config_;

@@ -32,6 +32,7 @@ std::vector<LinearLayer> linear_layers(const ModelConfig& config) {
     add(name + "self_attn.v_proj", kv_rows, hidden, to_kv_heads, qkv_bias);
     add(name + "self_attn.o_proj", hidden, q_rows, from_heads, output_bias);
     add(name + "mlp.gate_proj", inner, hidden, to_inner, mlp_bias);
+    layers.back().gate = true;
     add(name + "mlp.up_proj", inner, hidden, to_inner, mlp_bias);
     add(name + "mlp.down_proj", hidden, inner, from_inner, mlp_bias);
   }

@@ -18,7 +18,8 @@ struct LinearLayer {
   int64_t rows = 0;
   int64_t cols = 0;
   LinearAxes axes;
-  std::string bias;  // the name of the bias's tensor [rows]; "" for a layer without bias
+  std::string bias;   // the name of the bias's tensor [rows]; "" for a layer without bias
+  bool gate = false;  // the next layer is `up`, and Ops::gated_matmul() multiplies with both
 };
 
 // Layer by layer q, k, v, o, gate, up, down; then the head.

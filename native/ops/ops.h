@@ -42,6 +42,11 @@ struct Projection {
   const float* bias = nullptr;  // [w.rows], from place(); null: none
 };
 
+// The layers of a gated MLP, from place_gated().
+struct GatedLinears {
+  Linear gate, up;
+};
+
 // The most projections of one matmul call.
 constexpr size_t kMaxProjections = 3;
 
@@ -93,6 +98,16 @@ class Ops {
   virtual std::string packed_layout() const { return ""; }
   virtual size_t packed_bytes(WeightFormat /*format*/, int64_t /*rows*/, int64_t /*cols*/) const { return 0; }
 
+  // Whether place_gated() does more than place_linear() of both layers. If not, a caller can place them one
+  // after the other, with less of the host's memory.
+  virtual bool places_pairs() const { return false; }
+
+  // Places gate and up, the layers of gated_matmul(), which have one shape and one type.
+  virtual GatedLinears place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
+                                   LinearAxes axes) {
+    return {place_linear(gate, format, axes), place_linear(up, format, axes)};
+  }
+
   // Starts a step and builds the attention work list. The batch must stay valid and unchanged until the
   // step's last operation.
   virtual void begin_step(const StepBatch& batch) = 0;
@@ -107,6 +122,14 @@ class Ops {
 
   // Several linear layers with the same input x[rows, w.cols], at most kMaxProjections.
   virtual void matmul(const float* x, int32_t rows, std::span<const Projection> projections) = 0;
+
+  // gate.y[rows, w.rows] = silu(gate) * up of two linear layers with the same input x[rows, w.cols]. gate.y
+  // may be used only as the input of matmul() after it; up.y is undefined.
+  virtual void gated_matmul(const float* x, int32_t rows, const Projection& gate, const Projection& up) {
+    const Projection both[] = {gate, up};
+    matmul(x, rows, both);
+    swiglu(gate.y, up.y, static_cast<size_t>(rows) * static_cast<size_t>(gate.w.rows));
+  }
 
   // Transforms every head of q[rows, num_heads * head_dim] and k[rows, num_kv_heads * head_dim] in place and
   // writes k and v into the rows' slots of the layer's pool, rounded to kv_format. Heads are rotated by the

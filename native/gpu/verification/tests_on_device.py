@@ -8,8 +8,8 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from .part import Failed, Part, ending, excerpt, program_name
 
-PARITY_TESTS = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "test_cuda_attention", "test_cuda_draw",
-                "test_cuda_model", "test_cuda_parallel"]
+PARITY_TESTS = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "test_cuda_gemm_gated", "test_cuda_attention",
+                "test_cuda_draw", "test_cuda_model", "test_cuda_parallel"]
 SMOKE_TEST = "test_cuda_smoke"
 WGMMA_TEST = "test_cuda_gemm_wgmma"
 CUBLASLT_TEST = "test_cuda_gemm_cublaslt"

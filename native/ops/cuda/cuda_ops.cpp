@@ -113,14 +113,30 @@ void CudaOps::matmul(const float* x, int32_t num_rows, std::span<const Projectio
   });
 }
 
-// Multiplies all layers in one launch: layers of one input are packed alike.
-void CudaOps::multiply(const Inputs& inputs, std::span<const Projection> projections) {
-  const int32_t rows = inputs.rows;
+void CudaOps::gated_matmul(const float* x, int32_t num_rows, const Projection& gate, const Projection& up) {
+  if (gate.w.data != up.w.data) return Ops::gated_matmul(x, num_rows, gate, up);
+  enqueue(num_rows, [&](Stream /*stream*/, int32_t rows) {
+    multiply_pair({x, buffer(x).bf16, rows}, gate, up);
+  });
+}
+
+GemmCall CudaOps::call_of(const Inputs& inputs) const {
   GemmCall call;
-  call.rows = rows;
+  call.rows = inputs.rows;
   call.x = inputs.x;
   call.x_bf16 = inputs.bf16;
+  call.partials = partials_;
   call.arrived = arrived_;
+  return call;
+}
+
+GemmPlan CudaOps::plan_of(const GemmCall& call, WeightFormat format) const {
+  return plan_gemm(call.rows, call.tiles, tiles_of(call.in, kTileInputs), format, gemm_device_);
+}
+
+// Multiplies all layers in one launch: layers of one input are packed alike.
+void CudaOps::multiply(const Inputs& inputs, std::span<const Projection> projections) {
+  GemmCall call = call_of(inputs);
   const PlacedLinear& first = *static_cast<const PlacedLinear*>(projections[0].w.data);
   static_assert(cuda::kMaxProjections >= static_cast<int32_t>(apar::kMaxProjections));
   if (projections.size() > kMaxProjections)
@@ -134,14 +150,36 @@ void CudaOps::multiply(const Inputs& inputs, std::span<const Projection> project
     call.in = static_cast<int32_t>(projection.w.cols);
   }
   if (!first.packed) return plain_gemm(stream_, call, first.plain_dtype);
-  const GemmPlan plan =
-      plan_gemm(rows, call.tiles, tiles_of(call.in, kTileInputs), projections[0].w.format, gemm_device_);
+  const WeightFormat format = projections[0].w.format;
+  const GemmPlan plan = plan_of(call, format);
   if (plan.kernel == GemmKernel::cublaslt) return cublaslt_->multiply(call);
-  const GemmScratch needed = gemm_scratch(plan, rows, call.tiles);
+  run(call, format, plan);
+}
+
+// Writes gate.y as f32 only where a product will read it so: where the layer after it is not packed.
+void CudaOps::multiply_pair(const Inputs& inputs, const Projection& gate, const Projection& up) {
+  GemmCall call = call_of(inputs);
+  const void* const weights = static_cast<const PlacedLinear*>(gate.w.data)->weights;
+  const auto outs = static_cast<int32_t>(gate.w.rows);
+  call.tiles = pair_tiles(outs);
+  call.in = static_cast<int32_t>(gate.w.cols);
+  const GemmPlan plan = plan_of(call, gate.w.format);
+  if (plan.kernel == GemmKernel::cublaslt) {
+    for (const auto& [half, layer] : {std::pair(PairHalf::gate, gate), {PairHalf::up, up}})
+      call.projections[call.num_projections++] = {weights, layer.y, outs, 0, layer.bias, half};
+    cublaslt_->multiply(call);
+    return cuda::swiglu(stream_, int64_t{call.rows} * outs, gate.y, up.y, buffer(gate.y).bf16);
+  }
+  call.projections[call.num_projections++] = {weights, packable(outs) ? nullptr : gate.y, outs, 0, gate.bias};
+  call.gated = {buffer(gate.y).bf16, up.bias};
+  run(call, gate.w.format, plan);
+}
+
+void CudaOps::run(const GemmCall& call, WeightFormat format, const GemmPlan& plan) {
+  const GemmScratch needed = gemm_scratch(plan, call.rows, call.tiles);
   if (needed.partials > scratch_.partials || needed.arrived > scratch_.arrived)
     throw Error(ErrorCode::internal, "the partial sums of a product exceed their buffer");
-  call.partials = partials_;
-  packed_gemm(stream_, call, projections[0].w.format, plan);
+  packed_gemm(stream_, call, format, plan);
 }
 
 // The step's graph ends with this product; later launches are not part of it.

@@ -10,6 +10,7 @@
 #include "ops/cuda/device/device.h"
 #include "ops/cuda/device/pinned_array.h"
 #include "ops/cuda/device/staging.h"
+#include "ops/cuda/device/switches.h"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/gemm/cublaslt.h"
 #include "ops/cuda/gemm/gemm.h"
@@ -32,11 +33,15 @@ class CudaOps final : public Ops {
   float* allocate(size_t count, Axis axis) override;
   Matrix place(const Matrix& host, Axis axis) override;
   Linear place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) override;
+  bool places_pairs() const override { return fusion_; }
+  GatedLinears place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
+                           LinearAxes axes) override;
   void begin_step(const StepBatch& batch) override;
   void embed(const Matrix& table, float* x) override;
   void rms_norm(float* x, const float* residual, const float* weight, int32_t rows, int32_t width, float eps,
                 float* out) override;
   void matmul(const float* x, int32_t rows, std::span<const Projection> projections) override;
+  void gated_matmul(const float* x, int32_t rows, const Projection& gate, const Projection& up) override;
   void rope_and_store(int32_t layer, float* q, float* k, const float* v,
                       const HeadTransform& transform) override;
   void attention(int32_t layer, const float* q, float* out) override;
@@ -97,10 +102,15 @@ class CudaOps final : public Ops {
   void fill_rope_table();
   void finish_step();
   void wait();
-  void upload_tiles(const Matrix& host, WeightFormat format, void* to);
+  template <class Pack>
+  void upload_tiles(int32_t tiles, size_t row_bytes, void* to, Pack pack);
   void upload_all(void* to, const void* from, size_t bytes);
   void compute_logits(const float* x, int32_t rows, const Linear& head);
+  GemmCall call_of(const Inputs& inputs) const;
+  GemmPlan plan_of(const GemmCall& call, WeightFormat format) const;
   void multiply(const Inputs& inputs, std::span<const Projection> projections);
+  void multiply_pair(const Inputs& inputs, const Projection& gate, const Projection& up);
+  void run(const GemmCall& call, WeightFormat format, const GemmPlan& plan);
 
   OpsConfig config_;
   HeadShape shape_;
@@ -116,6 +126,7 @@ class CudaOps final : public Ops {
   int64_t max_partials_ = 0;
   AttentionGrid attention_grid_;
 
+  const bool fusion_ = switched_on("APAR_CUDA_FUSION", true);
   const Sharing sharing_ = sharing_from_environment();
   AttentionWork work_;
   int64_t max_slots_ = 0;

@@ -24,7 +24,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       device_(std::move(device)),
       stream_(device_->stream()),
       work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
-      graphs_(*device_, graphs_from_environment()),
+      graphs_(*device_, switched_on("APAR_CUDA_GRAPHS", true)),
       // A row of bf16 tiles is the largest unit that is staged, larger than a row that is not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   allocate_kv();
@@ -112,15 +112,13 @@ void CudaOps::upload_all(void* to, const void* from, size_t bytes) {
   });
 }
 
-// Packing takes longer than the copy, so all cores pack tiles of 64 outputs.
-void CudaOps::upload_tiles(const Matrix& host, WeightFormat format, void* to) {
-  const size_t row_bytes = tile_row_bytes(host.cols, format);
-  const auto tiles = static_cast<size_t>(tiles_of(host.rows, kTileOuts));
-  staging_.stream(to, tiles, row_bytes, [&](size_t first, size_t count, std::byte* piece) {
-    in_parallel(count, [&](size_t i) {
-      pack_tiles(host, format, static_cast<int32_t>(first + i), piece + i * row_bytes);
-    });
-  });
+// Calls pack(tile, where) for every row of tiles. Packing takes longer than the copy, so all cores pack.
+template <class Pack>
+void CudaOps::upload_tiles(int32_t tiles, size_t row_bytes, void* to, Pack pack) {
+  staging_.stream(
+      to, static_cast<size_t>(tiles), row_bytes, [&](size_t first, size_t count, std::byte* piece) {
+        in_parallel(count, [&](size_t i) { pack(static_cast<int32_t>(first + i), piece + i * row_bytes); });
+      });
 }
 
 float* CudaOps::allocate(size_t count, Axis /*axis*/) {
@@ -139,11 +137,11 @@ Matrix CudaOps::place(const Matrix& host, Axis /*axis*/) {
 
 Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
   auto placed = std::make_unique<PlacedLinear>();
-  // The packed kernels copy 16 bytes, eight inputs of x, at a time.
-  placed->packed = format != WeightFormat::f32 && host.cols % 8 == 0;
+  placed->packed = format != WeightFormat::f32 && packable(host.cols);
   if (placed->packed) {
     void* const data = device_->allocate(tiled_bytes(host.rows, host.cols, format), "weights");
-    upload_tiles(host, format, data);
+    upload_tiles(tiles_of(host.rows, kTileOuts), tile_row_bytes(host.cols, format), data,
+                 [&](int32_t tile, std::byte* to) { pack_tiles(host, format, tile, to); });
     placed->weights = data;
     if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
   } else {
@@ -164,6 +162,23 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
   }
   linears_.push_back(std::move(placed));
   return {linears_.back().get(), format, host.rows, host.cols};
+}
+
+// As much memory as for two layers. Both handles are the same, by which gated_matmul() knows a pair.
+GatedLinears CudaOps::place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
+                                  LinearAxes axes) {
+  if (!fusion_ || format == WeightFormat::f32 || !packable(gate.cols))
+    return Ops::place_gated(gate, up, format, axes);
+  auto placed = std::make_unique<PlacedLinear>();
+  placed->packed = true;
+  void* const data = device_->allocate(2 * tiled_bytes(gate.rows, gate.cols, format), "weights");
+  upload_tiles(pair_tiles(gate.rows), tile_row_bytes(gate.cols, format), data,
+               [&](int32_t tile, std::byte* to) { pack_pair_tiles(gate, up, format, tile, to); });
+  placed->weights = data;
+  if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(gate.rows * gate.cols);
+  linears_.push_back(std::move(placed));
+  const Linear pair = {linears_.back().get(), format, gate.rows, gate.cols};
+  return {pair, pair};
 }
 
 }  // namespace apar::cuda

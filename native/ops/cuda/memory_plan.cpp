@@ -37,7 +37,7 @@ uint64_t CudaMemory::linear_bytes(std::span<const Matrix> layers, WeightFormat f
   uint64_t bytes = 0, largest = 0;
   for (const Matrix& layer : layers) {
     // As in CudaOps::place_linear(): only layers that the packed kernels can read are packed.
-    const bool packed = format != WeightFormat::f32 && layer.cols % 8 == 0;
+    const bool packed = format != WeightFormat::f32 && packable(layer.cols);
     const uint64_t element = format == WeightFormat::bf16 ? 2 : 4;
     const uint64_t weights =
         bounded_product({static_cast<uint64_t>(layer.rows), static_cast<uint64_t>(layer.cols)});

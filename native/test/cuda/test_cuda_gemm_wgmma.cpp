@@ -2,7 +2,7 @@
 // a device where these fail.
 #include <cstdio>
 
-#include "test/cuda/packed_products.h"
+#include "test/cuda/gated_products.h"
 
 using namespace apar;
 using namespace apar::cuda;
@@ -42,6 +42,12 @@ TEST_CASE("reused stages; split sums, by several blocks and by one block") {
     check_products(random, wgmma_case(format, 40, 1400, {70}, 1));
     check_products(random, wgmma_case(format, 129, 648, {100, 30}, 2));
   }
+}
+
+TEST_CASE("a gated pair has the bits of two products and SwiGLU") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(24);
+  check_gated_shapes(random, GemmBackend::wgmma);
 }
 
 // It is not documented whether wgmma adds products in the same order as mma.sync. native/gpu/verify reads the

@@ -143,10 +143,12 @@ TEST_CASE("direct, captured and replayed steps have the same bits as steps witho
   }
 }
 
-TEST_CASE("APAR_CUDA_GRAPHS accepts only on and off") {
-  ::setenv("APAR_CUDA_GRAPHS", "sometimes", 1);
-  CHECK_THROWS_AS(open_cuda(make_random_model(aligned_config(), 8), WeightFormat::bf16), Error);
-  ::unsetenv("APAR_CUDA_GRAPHS");
+TEST_CASE("APAR_CUDA_GRAPHS and APAR_CUDA_FUSION accept only on and off") {
+  for (const char* const name : {"APAR_CUDA_GRAPHS", "APAR_CUDA_FUSION"}) {
+    ::setenv(name, "sometimes", 1);
+    CHECK_THROWS_AS(open_cuda(make_random_model(aligned_config(), 8), WeightFormat::bf16), Error);
+    ::unsetenv(name);
+  }
 }
 
 TEST_CASE("a NaN never counts as equal") {
@@ -191,6 +193,32 @@ TEST_CASE("every value of APAR_CUDA_ATTENTION gives the same bits") {
       CHECK(found.rows > 20);
       CHECK(found.different == 0);
     }
+  }
+}
+
+// Intermediate sizes of whole tiles, of no whole tile, and one that the layer after gate and up cannot be
+// packed with.
+TEST_CASE("every value of APAR_CUDA_FUSION gives the same bits") {
+  for (const auto& [inner, format] : {std::pair(128, WeightFormat::int8),
+                                      {136, WeightFormat::bf16},
+                                      {200, WeightFormat::fp8},
+                                      {131, WeightFormat::bf16}}) {
+    CAPTURE(inner);
+    const ModelConfig config = with_all_features(tensor_core_config(
+        {.hidden_size = 72, .intermediate_size = inner, .num_layers = 2, .num_heads = 2, .num_kv_heads = 1}));
+    const RandomModel random = make_random_model(config, 9);
+    std::mt19937 seeds(9);
+    const TextTree tree = random_tree(seeds, 4, config.vocab_size);
+    std::vector<Logits> all;
+    for (const char* const name : {"off", "on"}) {
+      ::setenv("APAR_CUDA_FUSION", name, 1);
+      const auto model = open_cuda(random, format);
+      all.push_back(run_tree(*model, tree, {.seed = 9, .rows_per_step = kRows}));
+    }
+    ::unsetenv("APAR_CUDA_FUSION");
+    const LogitDifference found = compare(all[1], all[0], config.vocab_size);
+    CHECK(found.rows > 20);
+    CHECK(found.different == 0);
   }
 }
 

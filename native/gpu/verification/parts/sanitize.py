@@ -6,7 +6,8 @@ from ..environments import environment_of
 from ..part import OutOfTime, Part, Skipped, main
 from ..tests_on_device import list_cases
 
-TESTS = ["test_cuda_smoke", "test_cuda_elementwise", "test_cuda_rope", "test_cuda_draw", "test_cuda_attention", "test_cuda_gemm"]
+TESTS = ["test_cuda_smoke", "test_cuda_elementwise", "test_cuda_rope", "test_cuda_draw", "test_cuda_attention", "test_cuda_gemm",
+         "test_cuda_gemm_gated"]
 CLEAN = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 

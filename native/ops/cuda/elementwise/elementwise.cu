@@ -1,6 +1,7 @@
 // Kernels with one or a few threads per element. The block of a row never reads other rows.
 #include "common/step_batch.h"
 #include "ops/cuda/device/intrinsics.cuh"
+#include "ops/cuda/device/swiglu.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/elementwise/norm_scale.cuh"
 #include "ops/cuda/step/step_access.cuh"
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
     swiglu_elements(int64_t count, float* gate, const float* up, uint16_t* gate_bf16) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
-  const float value = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+  const float value = swiglu_of(gate[i], up[i]);
   gate[i] = value;
   gate_bf16[i] = bf16_bits(value);
 }

@@ -200,6 +200,9 @@ inline float __ldcg(const float* from) {
 inline float __fmul_rn(float a, float b) {
   return a * b;
 }
+inline float __fdividef(float a, float b) {
+  return a / b;
+}
 inline float __uint_as_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, 4);

@@ -94,10 +94,9 @@ void EmulatedDevice::abandon_capture() noexcept {
 void EmulatedDevice::enqueue(std::function<void()> work) {
   if (launches_to_failure_ >= 0 && launches_to_failure_-- == 0)
     throw Error(ErrorCode::internal, "an injected launch failure");
-  if (capturing_)
-    recording_.push_back(std::move(work));
-  else
-    work();
+  if (capturing_) return recording_.push_back(std::move(work));
+  ++launches_;
+  work();
 }
 
 void emulate::enqueue(void* stream, std::function<void()> work) {

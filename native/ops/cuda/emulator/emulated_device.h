@@ -28,6 +28,7 @@ class EmulatedDevice final : public Device {
   void abandon_capture() noexcept override;
 
   void enqueue(std::function<void()> work);
+  int32_t launches() const { return launches_; }  // of kernels, those of graphs not included
   int32_t graph_launches() const { return graph_launches_; }
   int32_t graphs() const { return graphs_; }  // that exist now
   int32_t waits() const { return waits_; }
@@ -47,6 +48,7 @@ class EmulatedDevice final : public Device {
   bool capturing_ = false;
   std::vector<std::function<void()>> recording_;
   int32_t graphs_ = 0;
+  int32_t launches_ = 0;
   int32_t graph_launches_ = 0;
   int32_t waits_ = 0;
   int32_t launches_to_failure_ = -1;  // none

@@ -3,8 +3,10 @@
 // The work of one block of threads of a packed product, and where its sums are written. Common to all packed
 // kernels.
 
-#include "ops/cuda/device/platform.h"
+#include "ops/cuda/device/intrinsics.cuh"
+#include "ops/cuda/device/swiglu.cuh"
 #include "ops/cuda/gemm/gemm.h"
+#include "ops/cuda/gemm/weight_tiles.h"
 
 namespace apar::cuda {
 
@@ -12,7 +14,7 @@ namespace apar::cuda {
 struct TileWork {
   GemmProjection projection;
   int32_t tile = 0;       // index of the output tile in the call
-  int32_t first_out = 0;  // the tile's first output in the projection
+  int32_t first_out = 0;  // the tile's first output in the projection, or in both layers of a gated pair
   int32_t k_tiles = 0;    // tiles of inputs in a row of tiles
   int32_t begin = 0, end = 0;
   const unsigned char* weights = nullptr;  // the row's first tile
@@ -32,7 +34,7 @@ __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t
   work.projection = call.projections[index];
   work.tile = tile;
   const int32_t tile_of_layer = tile - work.projection.first_tile;
-  work.first_out = tile_of_layer * kTileOuts;
+  work.first_out = call.gated.bf16 == nullptr ? tile_of_layer * kTileOuts : tile_of_layer * (kTileOuts / 2);
   work.k_tiles = tiles_of(call.in, kTileInputs);
   work.begin = split_begin(work.k_tiles, split, splits);
   work.end = split_begin(work.k_tiles, split + 1, splits);
@@ -44,16 +46,48 @@ __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t
   return work;
 }
 
+// The complete sum of output `out` of the tile, which is output `column` of the layer, with its bias.
+__device__ inline float finished(const TileWork& work, int32_t out, int32_t column, const float* bias,
+                                 float sum) {
+  if (work.scales != nullptr) sum *= work.scales[out];
+  return bias == nullptr ? sum : __fadd_rn(sum, bias[column]);
+}
+
 // Writes the complete sum of row `row` of the call and output `out` of the tile, with its bias, unless one of
 // them is padding.
 __device__ inline void write_sum(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
                                  float value) {
   const GemmProjection& projection = work.projection;
-  if (work.scales != nullptr) value *= work.scales[out];
   const int32_t column = work.first_out + out;
   if (row >= call.rows || column >= projection.outs) return;
-  if (projection.bias != nullptr) value = __fadd_rn(value, projection.bias[column]);
-  projection.out[static_cast<int64_t>(row) * projection.outs + column] = value;
+  projection.out[static_cast<int64_t>(row) * projection.outs + column] =
+      finished(work, out, column, projection.bias, value);
+}
+
+// The same for the outputs `out` of gate and `out` + 8 of up in a gated pair: writes silu(gate) * up.
+__device__ inline void write_gated(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
+                                   float gate, float up) {
+  const GemmProjection& pair = work.projection;
+  const int32_t column = work.first_out + out / (2 * kPairOuts) * kPairOuts + out % kPairOuts;
+  if (row >= call.rows || column >= pair.outs) return;
+  const float value = swiglu_of(finished(work, out, column, pair.bias, gate),
+                                finished(work, out + kPairOuts, column, call.gated.up_bias, up));
+  const int64_t at = static_cast<int64_t>(row) * pair.outs + column;
+  call.gated.bf16[at] = bf16_bits(value);
+  if (pair.out != nullptr) pair.out[at] = value;
+}
+
+// Writes the complete sums of row `row` of two outputs of the tile: `low` of output `out` and `high` of
+// output `out` + 8, where out % 16 < 8. A thread that holds one of them in an mma fragment holds the other,
+// too (device/intrinsics.cuh).
+__device__ inline void write_pair(const GemmCall& call, const TileWork& work, int32_t row, int32_t out,
+                                  float low, float high) {
+  if (call.gated.bf16 == nullptr) {
+    write_sum(call, work, row, out, low);
+    write_sum(call, work, row, out + kPairOuts, high);
+  } else {
+    write_gated(call, work, row, out, low, high);
+  }
 }
 
 // Where the partial sum of split `split` is stored.
@@ -62,6 +96,14 @@ __device__ inline float* partial_sum(const GemmCall& call, const TileWork& work,
   const int64_t width = static_cast<int64_t>(call.tiles) * kTileOuts;
   return call.partials + (static_cast<int64_t>(split) * call.rows + row) * width +
          static_cast<int64_t>(work.tile) * kTileOuts + out;
+}
+
+// Stores the partial sums of a pair, as write_pair() writes complete ones.
+__device__ inline void store_partial_pair(const GemmCall& call, const TileWork& work, int32_t split,
+                                          int32_t row, int32_t out, float low, float high) {
+  if (row >= call.rows) return;
+  *partial_sum(call, work, split, row, out) = low;
+  *partial_sum(call, work, split, row, out + kPairOuts) = high;
 }
 
 // Returns true in the last block to arrive among those that share the counter `arrived`. That block then sees
@@ -82,12 +124,20 @@ __device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t*
 // written. Executed by a whole block.
 __device__ inline void add_splits(const GemmCall& call, const TileWork& work, int32_t first_row, int32_t rows,
                                   int32_t splits) {
-  for (int32_t i = threadIdx.x; i < rows * kTileOuts; i += blockDim.x) {
-    const int32_t row = first_row + i / kTileOuts, out = i % kTileOuts;
+  constexpr int32_t kPairs = kTileOuts / 2;
+  for (int32_t i = threadIdx.x; i < rows * kPairs; i += blockDim.x) {
+    const int32_t row = first_row + i / kPairs, pair = i % kPairs;
     if (row >= call.rows) break;
-    float sum = __ldcg(partial_sum(call, work, 0, row, out));  // bypasses L1: other blocks wrote it
-    for (int32_t split = 1; split < splits; ++split) sum += __ldcg(partial_sum(call, work, split, row, out));
-    write_sum(call, work, row, out, sum);
+    const int32_t out = pair / kPairOuts * (2 * kPairOuts) + pair % kPairOuts;
+    float low = 0, high = 0;
+    for (int32_t split = 0; split < splits; ++split) {
+      const float* const partial = partial_sum(call, work, split, row, out);
+      // Bypasses L1: other blocks wrote them.
+      const float next_low = __ldcg(partial), next_high = __ldcg(partial + kPairOuts);
+      low = split == 0 ? next_low : low + next_low;
+      high = split == 0 ? next_high : high + next_high;
+    }
+    write_pair(call, work, row, out, low, high);
   }
 }
 

@@ -155,7 +155,7 @@ void CublasLt::multiply(const GemmCall& call) {
     if (int64_t{layer.outs} * call.in > scratch_weights_)
       throw Error(ErrorCode::internal, "a layer's unpacked weights exceed the scratch memory");
     const Product& p = product(layer.outs, call.rows, call.in);
-    unpack_bf16(device_.stream(), layer.weights, layer.outs, call.in, scratch_);
+    unpack_bf16(device_.stream(), layer.weights, layer.half, layer.outs, call.in, scratch_);
     check(library_->Matmul(handle_, p.desc, &one, scratch_, p.w, call.x_bf16, p.x, &zero, layer.out, p.out,
                            layer.out, p.out, &p.algorithm, workspace_, kWorkspaceBytes, device_.stream()),
           "cublasLtMatmul");

@@ -93,9 +93,9 @@ __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums
   }
 }
 
-// Calls visit(row, out within the tile, value) for every sum of this thread.
+// Calls visit(row, out within the tile, low, high) for every pair of sums of this thread (write_pair()).
 template <int kRows, class TileSums, class Visit>
-__device__ inline void for_each_sum(const TileSums& sums, Visit visit) {
+__device__ inline void for_each_pair(const TileSums& sums, Visit visit) {
   using S = Shape<kRows>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
@@ -103,9 +103,10 @@ __device__ inline void for_each_sum(const TileSums& sums, Visit visit) {
 #pragma unroll
     for (int row = 0; row < S::kRowBlocks; ++row)
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        visit((warp % S::kWarpsRow * S::kRowBlocks + row) * 8 + lane % 4 * 2 + i % 2,
-              (warp / S::kWarpsRow * S::kOutBlocks + out) * 16 + lane / 4 + i / 2 * 8, sums.at[out][row][i]);
+      for (int i = 0; i < 2; ++i)
+        visit((warp % S::kWarpsRow * S::kRowBlocks + row) * 8 + lane % 4 * 2 + i,
+              (warp / S::kWarpsRow * S::kOutBlocks + out) * 16 + lane / 4, sums.at[out][row][i],
+              sums.at[out][row][i + 2]);
 }
 
 // A block computes the outputs of one tile for up to kRows rows: either one split, or (kSequential) all
@@ -157,16 +158,16 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   }
   copy_wait<0>();
 
-  const auto write = [&](int row, int out, float value) {
-    write_sum(call, work, first_row + row, out, value);
+  const auto write = [&](int row, int out, float low, float high) {
+    write_pair(call, work, first_row + row, out, low, high);
   };
   if constexpr (kSequential) {
-    for_each_sum<kRows>(total, write);
+    for_each_pair<kRows>(total, write);
   } else if (splits == 1) {
-    for_each_sum<kRows>(sums, write);
+    for_each_pair<kRows>(sums, write);
   } else {
-    for_each_sum<kRows>(sums, [&](int row, int out, float value) {
-      if (first_row + row < call.rows) *partial_sum(call, work, split_of_block, first_row + row, out) = value;
+    for_each_pair<kRows>(sums, [&](int row, int out, float low, float high) {
+      store_partial_pair(call, work, split_of_block, first_row + row, out, low, high);
     });
     __syncthreads();  // the stages are no longer needed: their memory is reused for the flag
     if (last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(stages)))

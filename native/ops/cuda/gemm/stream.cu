@@ -99,12 +99,12 @@ __global__ void __launch_bounds__(kThreads, 3)
     }
   }
 
-  for (int i = 0; i < 4; ++i) {
-    const int row = lane % 4 * 2 + i % 2, out = block * 16 + lane / 4 + i / 2 * 8;
+  for (int i = 0; i < 2; ++i) {
+    const int row = lane % 4 * 2 + i, out = block * 16 + lane / 4;
     if (splits == 1)
-      write_sum(call, work, row, out, sums[i]);
-    else if (row < call.rows)
-      *partial_sum(call, work, split, row, out) = sums[i];
+      write_pair(call, work, row, out, sums[i], sums[i + 2]);
+    else
+      store_partial_pair(call, work, split, row, out, sums[i], sums[i + 2]);
   }
   if (splits > 1 &&
       last_to_arrive(call.arrived + blockIdx.x, splits, reinterpret_cast<int32_t*>(shared_memory())))

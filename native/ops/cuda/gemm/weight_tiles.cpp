@@ -199,4 +199,23 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
   if (row_scale_bytes(format) > 0) std::memcpy(out, scales.data(), sizeof(scales));
 }
 
+void pack_pair_tiles(const Matrix& gate, const Matrix& up, WeightFormat format, int32_t tile,
+                     std::byte* out) {
+  const size_t row_bytes = static_cast<size_t>(stored_bytes(gate.dtype, gate.cols));
+  std::vector<std::byte> rows(kTileOuts * row_bytes);  // zeros where the layers have no more outputs
+  RowScales scales{};
+  for (int32_t first = 0; first < kTileOuts; first += kPairOuts) {
+    const Matrix& layer = first / kPairOuts % 2 == 0 ? gate : up;
+    const int64_t from = int64_t{tile} * kTileOuts / 2 + first / (2 * kPairOuts) * kPairOuts;
+    const int64_t count = std::clamp<int64_t>(layer.rows - from, 0, kPairOuts);
+    if (count == 0) continue;
+    const Matrix part = row_slice(layer, from, count);
+    std::memcpy(rows.data() + first * row_bytes, part.data, static_cast<size_t>(count) * row_bytes);
+    if (part.row_scales) std::copy_n(part.row_scales, count, scales.begin() + first);
+  }
+  const Matrix pair = {rows.data(), gate.dtype, kTileOuts, gate.cols,
+                       gate.row_scales ? scales.data() : nullptr};
+  pack_tiles(pair, format, 0, out);
+}
+
 }  // namespace apar::cuda

@@ -34,11 +34,31 @@ constexpr size_t tile_row_bytes(int64_t cols, WeightFormat format) {
   return size_t{1} * tiles_of(cols, kTileInputs) * tile_bytes(format) + row_scale_bytes(format);
 }
 
+// The layers gate and up of a gated MLP, which have the same shape, may be packed as one matrix: eight
+// outputs of gate, the same eight of up, the next eight of gate. The thread that holds an output of gate in
+// an mma fragment then holds the same output of up, too (write_pair() in blocks.cuh). The matrix has as many
+// tiles as the two layers, so sums are split as those of the two; its last tile may hold no outputs.
+constexpr int32_t kPairOuts = 8;
+enum class PairHalf : uint8_t { none, gate, up };  // none: the layer is packed by itself
+
+// The tiles of a pair of layers with `rows` outputs each.
+constexpr int32_t pair_tiles(int64_t rows) {
+  return 2 * tiles_of(rows, kTileOuts);
+}
+
+// Whether layers of `cols` inputs can be packed: the kernels copy 16 bytes, eight inputs of x, at a time.
+constexpr bool packable(int64_t cols) {
+  return cols % 8 == 0;
+}
+
 size_t tiled_bytes(int64_t rows, int64_t cols, WeightFormat format);
 
 // Packs the row of tiles of the outputs [64 * tile, 64 * (tile + 1)) into tile_row_bytes() bytes. A scale is
 // the largest magnitude of its group, or of its output, divided by the largest value of the format, unless
 // the source has scales of its own (shared_scale(), Matrix::row_scales).
 void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte* out);
+
+// Packs a row of tiles of a pair. Both matrices have the same shape and type.
+void pack_pair_tiles(const Matrix& gate, const Matrix& up, WeightFormat format, int32_t tile, std::byte* out);
 
 }  // namespace apar::cuda

@@ -168,13 +168,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       split_end = split_begin(work.k_tiles, ++split + 1, splits);
     }
 #pragma unroll
-    for (int j = 0; j < kRows / 2; ++j) {
-      const int row = first_row + j / 4 * 8 + lane % 4 * 2 + j % 2;
-      const int out = warp % 4 * 16 + lane / 4 + j / 2 % 2 * 8;
-      if (has_tile && blocks_per_sum == 1)
-        write_sum(call, work, row, out, total[j]);
-      else if (has_tile && row < call.rows)
-        *partial_sum(call, work, blockIdx.y, row, out) = total[j];
+    for (int j = 0; j < kRows / 4; ++j) {
+      if (!has_tile) break;
+      const int row = first_row + j / 2 * 8 + lane % 4 * 2 + j % 2, out = warp % 4 * 16 + lane / 4;
+      const float low = total[j / 2 * 4 + j % 2], high = total[j / 2 * 4 + j % 2 + 2];
+      if (blocks_per_sum == 1)
+        write_pair(call, work, row, out, low, high);
+      else
+        store_partial_pair(call, work, blockIdx.y, row, out, low, high);
     }
   }
   if (blocks_per_sum == 1) return;

@@ -1,10 +1,6 @@
 #include "ops/cuda/step/step_graphs.h"
 
-#include <cstdlib>
-#include <string>
 #include <utility>
-
-#include "common/error.h"
 
 namespace apar::cuda {
 namespace {
@@ -14,14 +10,6 @@ namespace {
 constexpr int32_t kMaxCapturedRows = 512;
 
 }  // namespace
-
-bool graphs_from_environment() {
-  const char* const name = std::getenv("APAR_CUDA_GRAPHS");
-  const std::string value = name == nullptr ? "on" : name;
-  if (value != "on" && value != "off")
-    throw Error(ErrorCode::invalid_config, "APAR_CUDA_GRAPHS must be on or off, not " + value);
-  return value == "on";
-}
 
 void StepGraphs::begin(const StepShape& shape) {
   shape_ = shape;

@@ -18,10 +18,6 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
-// Whether the environment variable APAR_CUDA_GRAPHS is "on", which is the default, or "off". Throws
-// Error{invalid_config} for any other value.
-bool graphs_from_environment();
-
 // Captures the launches of the second step of each shape as a CUDA graph (the first step loads the kernels'
 // code) and replays the graph in later steps, in which operations launch nothing. If not `enabled`, every
 // step launches directly.
