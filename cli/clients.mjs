@@ -1,12 +1,13 @@
 // Serves the demo model, and lets others' tools ask it: schemathesis, with all its checks, Python clients, and load and
 // evaluation tools; then a model that answers as a script says, for the loops of agents. CI runs it after `npm test`. The
 // tools are installed once, in environments of their own.
-import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
+import { pythonEnvironment } from './setup/python-environment.mjs'
 import { fail, info, root, run } from './setup/report.mjs'
 import { serve } from './setup/served.mjs'
 
@@ -80,35 +81,16 @@ async function agentCheckpoint() {
   return (await import(pathToFileURL(outfile))).agentCheckpoint()
 }
 
-/**
- * The Python of the lock file's environment, which is made where it is missing; undefined where that fails and the
- * environment is not needed.
- */
+/** The Python of the lock file's environment; undefined where there is none and it is not needed. */
 async function environment(lockName, isOptional = false) {
-  const base = process.env.PYTHON || 'python3'
-  const version = await run(base, ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'])
-  if (version.code !== 0) skip('python3 with venv and pip')
   const lockFile = join(FOLDER, lockName)
-  const lock = createHash('sha256').update(readFileSync(lockFile)).digest('hex').slice(0, 12)
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'apar/clients')
-  const folder = join(cache, `${lock}-python${version.output.trim()}`)
-  if (existsSync(join(folder, 'complete/bin/python'))) return join(folder, 'complete/bin/python')
-  info(`installing ${lockFile} in ${folder} (once) ...`)
-  const making = join(folder, `making-${process.pid}`)
-  if ((await run(base, ['-m', 'venv', '--copies', making])).code !== 0) skip('python3-venv')
-  const pip = ['-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--only-binary', ':all:']
-  // The lock has all of them; some say that others should be older.
-  const installed = await run(join(making, 'bin/python'), [...pip, '-q', '--no-deps', '-r', lockFile])
-  if (installed.code !== 0) {
-    process.stderr.write(installed.output)
-    rmSync(making, { recursive: true, force: true })
-    if (!isOptional) fail(`${lockFile} could not be installed`)
-    info(`skipped: what ${lockFile} lists is not tried`)
-    return undefined
-  }
-  // Only python -m is used: scripts in bin/ keep the old path.
-  renameSync(making, join(folder, 'complete'))
-  return join(folder, 'complete/bin/python')
+  const made = await pythonEnvironment(lockFile, 'clients')
+  if ('missing' in made) skip(made.missing)
+  if ('python' in made) return made.python
+  process.stderr.write(made.output)
+  if (!isOptional) fail(`${lockFile} could not be installed`)
+  info(`skipped: what ${lockFile} lists is not tried`)
+  return undefined
 }
 
 function skip(what) {

@@ -170,8 +170,15 @@ __device__ inline void attend(const Task<Kv, kWarps>& task) {
   if (task.item.folded != 0) store_partial(task, 0, folded);
 }
 
+// Blocks of a multiprocessor that leave a thread enough registers: no spills (ptxas-ceilings.json).
 template <class Kv, int kWarps>
-__global__ void __launch_bounds__(kWarps * 32) mma_items(const __grid_constant__ MmaArgs args) {
+constexpr int kPlannedBlocks = kWarps == 1                              ? 8
+                               : Kv::kDim == 64 && Kv::kScaleBytes == 0 ? 3
+                                                                        : 2;
+
+template <class Kv, int kWarps>
+__global__ void __launch_bounds__(kWarps * 32, kPlannedBlocks<Kv, kWarps>)
+    mma_items(const __grid_constant__ MmaArgs args) {
   const StepHeader* const step = args.step;
   const AttentionItem* const items = step_items(step, args.large ? step->large_items : step->small_items);
   const int32_t count = args.large ? step->num_large_items : step->num_small_items;

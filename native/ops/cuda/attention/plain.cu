@@ -110,7 +110,7 @@ struct PlainQuery {
 
 // A block computes one pair of a work item and a KV head after another, a warp one query after another.
 template <class Kv>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
                 AttentionPartials partials) {
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,

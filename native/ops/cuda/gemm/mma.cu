@@ -50,15 +50,17 @@ struct Sums {
 };
 
 // sums += the products of one tile. For formats with scales, each half of the inputs is a quantisation group,
-// which is summed separately and then scaled.
-template <class Format, int kRows, class TileSums>
+// which is summed separately and then scaled. With the totals of kSequential beside them, the sums of both
+// halves at once would not fit the registers.
+template <class Format, int kRows, bool kSequential, class TileSums>
 __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums) {
   using S = Shape<kRows>;
+  constexpr int kHalvesAtOnce = Format::kScaled && kSequential ? 1 : 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int first_block = warp / S::kWarpsRow * S::kOutBlocks;
   const int first_row = warp % S::kWarpsRow * S::kRowBlocks * 8;
   const unsigned char* const x_stage = stage + Format::kBytes;
-#pragma unroll
+#pragma unroll kHalvesAtOnce
   for (int half = 0; half < 2; ++half) {
     Operand<Format::kTerms> a[S::kOutBlocks];
     float scale[S::kOutBlocks][2];
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
       load_stage<Format, kRows>(call, work.weights, first_row, next,
                                 stages + (next - begin) % S::kStages * kStageBytes);
     copy_commit();
-    multiply_stage<Format, kRows>(stages + (k - begin) % S::kStages * kStageBytes, sums);
+    multiply_stage<Format, kRows, kSequential>(stages + (k - begin) % S::kStages * kStageBytes, sums);
     if constexpr (kSequential) {
       if (k + 1 < split_end) continue;
 #pragma unroll
