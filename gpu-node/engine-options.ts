@@ -50,7 +50,7 @@ export interface EngineOptions {
    * in (0, 1]. Default 0.9; on the host at least 256 MiB stay free.
    */
   memoryFraction?: number | undefined
-  /** Tokens in one forward pass, at least maxBranches. Default 512. */
+  /** Tokens in one forward pass, at least maxBranches. Default 2,048 on a CUDA device, else 512. */
   maxStepTokens?: number | undefined
   /** Branches that decode at the same time, over all requests. Default 64. */
   maxBranches?: number | undefined
@@ -106,7 +106,7 @@ export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): 
     kvCacheBytes: kvCacheBytes ?? 0,
     memoryFraction: options.memoryFraction ?? 0,
     reservedBytes: 0,
-    maxStepTokens: options.maxStepTokens ?? 512,
+    maxStepTokens: options.maxStepTokens ?? 0,
     maxBranches,
     maxRequests: options.maxRequests ?? 256,
     prefixCache: options.prefixCache ?? true,

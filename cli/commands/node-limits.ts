@@ -26,7 +26,7 @@ export const NODE_LIMITS = {
   },
   'max-step-tokens': {
     value: '<n>',
-    what: 'tokens in one forward pass (default 512)',
+    what: 'tokens in one forward pass (default 2048 on a GPU, else 512)',
     parse: integer(1, 65_536),
   },
   'max-requests': {

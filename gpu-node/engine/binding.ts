@@ -54,8 +54,8 @@ export async function loadModel(
     const plan = planned(addon, checked)
     if (plan.refusal !== undefined) throw new EngineError('out_of_memory', plan.refusal)
     onPlan?.(plan)
-    const { numBlocks, contextTokens } = plan
-    const fitted = { ...checked, numBlocks, model: { ...checked.model, contextTokens } }
+    const { numBlocks, maxStepTokens, contextTokens } = plan
+    const fitted = { ...checked, numBlocks, maxStepTokens, model: { ...checked.model, contextTokens } }
     const native = await addon.load(fitted, onLoading)
     return { start: (text, onEvents) => start(addon, native, fitted.model, text, onEvents) }
   } catch (thrown) {

@@ -163,8 +163,11 @@ export const EngineConfig = z
     memoryFraction: z.number().min(0).max(1),
     /** Of the host's free memory, what this process takes for other things after the plan is made. */
     reservedBytes: z.int().min(0),
-    /** Token budget of one step: decode rows first, then prefill chunks. */
-    maxStepTokens: count,
+    /**
+     * Token budget of one step: decode rows first, then prefill chunks. 0: as many as suit the device, which the plan of
+     * the memory chooses (native/engine/step_size.h).
+     */
+    maxStepTokens: z.int().min(0).max(MAX_INT32),
     /** Branches decoding at the same time, over all requests. */
     maxBranches: count,
     /** Requests that may wait or run; one more is refused with `queue_full`. */
@@ -209,7 +212,8 @@ export const EngineConfig = z
       refuse(['devices'], 'are CUDA devices: device must be cuda')
     if (new Set(devices).size < devices.length) refuse(['devices'], 'names a device twice')
     if (config.minBlocks > config.numBlocks) refuse(['minBlocks'], 'must not exceed numBlocks')
-    if (config.maxBranches > config.maxStepTokens) refuse(['maxBranches'], 'must not exceed maxStepTokens')
+    if (config.maxStepTokens > 0 && config.maxBranches > config.maxStepTokens)
+      refuse(['maxBranches'], 'must not exceed maxStepTokens')
     const stray = weights.tensors.findIndex(({ file }) => file >= weights.files.length)
     if (stray !== -1) refuse(['weights', 'tensors', stray, 'file'], 'is not in files')
   })

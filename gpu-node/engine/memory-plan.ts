@@ -6,6 +6,8 @@ export interface NativeMemoryPlan {
   device: 'cpu' | 'cuda'
   /** Devices that share the model. */
   devices: number
+  /** Of the configuration, or what suits the device. */
+  maxStepTokens: number
   freeBytes: number
   /** What sets the limit, for messages. */
   freeSource: string
@@ -66,7 +68,7 @@ export function describeMemory(plan: MemoryPlan): { message: string; fields: Log
   const contexts = Math.floor((10 * numBlocks) / blocksOf(modelContextTokens)) / 10
   const each = plan.devices > 1 ? ` on each of ${plan.devices} devices` : ''
   const message = [
-    `memory${each}: weights ${size(plan.weightBytes)}, workspace ${size(plan.workspaceBytes)}`,
+    `memory${each}: weights ${size(plan.weightBytes)}, workspace ${size(plan.workspaceBytes)} for steps of ${plan.maxStepTokens} tokens`,
     `KV cache ${size(plan.kvBytes)} = ${numBlocks} blocks = ${tokens} tokens = ${contexts} full contexts`,
     `${size(plan.freeBytes)} were free (${plan.freeSource})`,
     ...(contextTokens < modelContextTokens
@@ -78,6 +80,7 @@ export function describeMemory(plan: MemoryPlan): { message: string; fields: Log
   const fields = {
     weight_bytes: plan.weightBytes,
     workspace_bytes: plan.workspaceBytes,
+    max_step_tokens: plan.maxStepTokens,
     kv_bytes: plan.kvBytes,
     kv_block_bytes: plan.blockBytes,
     kv_blocks: numBlocks,

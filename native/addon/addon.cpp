@@ -13,6 +13,7 @@
 #include "addon/config.h"
 #include "common/error.h"
 #include "engine/engine.h"
+#include "engine/step_size.h"
 #include "grammar/grammar_engine.h"
 #include "model/llama.h"
 
@@ -327,8 +328,9 @@ class LoadWorker : public Napi::AsyncWorker {
     try {
       const auto fallback = std::make_shared<std::string>();
       const OpenConfig& config = loaded_->config;
-      const int32_t max_rows = config.engine.decoder.max_step_tokens;
-      loaded_->model = open_llama(config.model, config.weights, config.format, config.num_blocks, max_rows,
+      const DecoderConfig& limits = config.engine.decoder;
+      const StepRows rows = step_rows(limits.max_step_tokens, limits.max_branches);
+      loaded_->model = open_llama(config.model, config.weights, config.format, config.num_blocks, rows,
                                   make_ops_on(config.device, config.threads, fallback, config.devices),
                                   [this](uint64_t done, uint64_t total) {
                                     if (loading_) (*loading_)(done, total);
@@ -436,6 +438,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     object.Set("device", plan.on_host ? "cpu" : "cuda");
     object.Set("freeSource", plan.free.source);
     set("devices", plan.devices);
+    set("maxStepTokens", plan.max_step_tokens);
     set("freeBytes", plan.free.bytes);
     set("keptFreeBytes", plan.kept_free_bytes);
     set("weightBytes", plan.weight_bytes);

@@ -43,6 +43,9 @@ Decoder::Decoder(Model& model, DecoderConfig config)
   require(config_.max_branches <= config_.max_step_tokens, "max_branches must not exceed max_step_tokens");
   require(config_.max_step_tokens <= model.max_rows(),
           "max_step_tokens exceeds what the model was opened for");
+  require(std::min(config_.max_step_tokens, StepDrafts::host_logit_rows(config_.max_branches)) <=
+              model.max_logit_rows(),
+          "max_branches exceeds what the model was opened for");
   require(tokens.fork < vocab && tokens.child < vocab, "a control token is outside the vocabulary");
   require((tokens.fork < 0) == (tokens.child < 0), "fork and child tokens must both be set or both be -1");
   require(tokens.fork < 0 || tokens.fork != tokens.child, "fork and child must be different tokens");
@@ -58,9 +61,8 @@ Decoder::Decoder(Model& model, DecoderConfig config)
           "the text of the tokens has wrong offsets");
   require(config_.watermark >= 0.0f && config_.watermark < 1.0f, "watermark must be in [0, 1)");
   load_.max_branches = config_.max_branches;
-  const int32_t drafted = config_.speculation == Speculation::off ? 0 : StepDrafts::kMostOnHost;
-  const int32_t candidates = std::max(drafted, Scheduler::kMostPromptRows);  // never both in a step
-  logits_.resize(static_cast<size_t>(config_.max_branches + candidates) * static_cast<size_t>(vocab));
+  logits_.resize(static_cast<size_t>(StepDrafts::host_logit_rows(config_.max_branches)) *
+                 static_cast<size_t>(vocab));
 }
 
 void Decoder::validate(const RequestParams& params) const {

@@ -28,6 +28,14 @@ std::unique_ptr<DraftSource> make_source(Speculation allowed, Speculation wanted
   return nullptr;
 }
 
+int32_t StepDrafts::host_logit_rows(int32_t max_branches) {
+  return max_branches + std::max(kMostOnHost, Scheduler::kMostPromptRows);  // never both in a step
+}
+
+int32_t StepDrafts::logit_rows(int32_t max_step_tokens, int32_t max_branches) {
+  return std::min(max_step_tokens, std::max(kMostDrawn, host_logit_rows(max_branches)));
+}
+
 StepDrafts::StepDrafts(Model& model, Scheduler& scheduler, KvTree& tree, std::vector<int32_t> barred,
                        std::function<double()> clock)
     : model_(model),
@@ -62,7 +70,8 @@ int32_t StepDrafts::max_candidates(int32_t spare_rows) const {
   const bool draws = model_.draws() && std::all_of(samples.begin(), samples.end(), [](const Sample& sample) {
                        return sample.request->fits_token_draw(*sample.branch);
                      });
-  return draws ? spare_rows : std::min(spare_rows, kMostOnHost);
+  return draws ? std::min(spare_rows, model_.max_logit_rows() - static_cast<int32_t>(samples.size()))
+               : std::min(spare_rows, kMostOnHost);
 }
 
 void StepDrafts::collect() {

@@ -26,6 +26,15 @@ class StepDrafts {
  public:
   // Most candidates in a step that returns its logits to the host, where they take room.
   static constexpr int32_t kMostOnHost = 64;
+  // Rows with logits in a step that draws on the device, where they take room, too. More rows than that never
+  // pay.
+  static constexpr int32_t kMostDrawn = 512;
+
+  // The most rows with logits of any step that a scheduler with these limits builds: samples, and either
+  // candidates or rows of prompts. A model needs room for so many.
+  static int32_t logit_rows(int32_t max_step_tokens, int32_t max_branches);
+  // The same for steps whose logits come to the host.
+  static int32_t host_logit_rows(int32_t max_branches);
 
   // `barred` tokens are never candidates: a step accepts nothing behind them.
   StepDrafts(Model& model, Scheduler& scheduler, KvTree& tree, std::vector<int32_t> barred,

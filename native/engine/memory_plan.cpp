@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "core/step_drafts.h"
+#include "engine/step_size.h"
 #include "model/llama_layout.h"
 #include "model/medusa_layout.h"
 #include "ops/cpu/cpu_memory.h"
@@ -79,14 +80,15 @@ class DeviceNeeds {
   uint64_t workspace(int32_t blocks) const {
     const ShardPlan plan = shards(blocks);
     const auto rows = static_cast<uint64_t>(model_.max_rows);
-    uint64_t bytes = memory_.step_bytes(plan.config_of(rank_));
+    const OpsConfig ops = plan.config_of(rank_);
+    uint64_t bytes = memory_.step_bytes(ops) + memory_.driver_bytes(ops);
     for (const auto& [width, axis] : activation_buffers(model_.config).all())
       bytes += memory_.buffer_bytes(
           bounded_product({rows, static_cast<uint64_t>(plan.shard(axis, width, rank_).size())}));
     for (const uint64_t floats : medusa_buffers(model_.config, model_.max_rows).all(model_.config.medusa))
       bytes += memory_.buffer_bytes(floats);
     if (!memory_.is_host()) return bytes;
-    const auto logit_rows = static_cast<uint64_t>(model_.max_branches) + StepDrafts::kMostOnHost;
+    const auto logit_rows = static_cast<uint64_t>(StepDrafts::host_logit_rows(model_.max_branches));
     const uint64_t logits =
         bounded_product({logit_rows, static_cast<uint64_t>(model_.config.vocab_size), sizeof(float)});
     return bytes + logits + kTreeBytesPerBlock * static_cast<uint64_t>(blocks);
@@ -96,7 +98,8 @@ class DeviceNeeds {
 
  private:
   ShardPlan shards(int32_t blocks) const {
-    return {ops_config(model_.config, model_.format.kv, blocks, model_.max_rows), ranks_};
+    const StepRows rows = step_rows(model_.max_rows, model_.max_branches);
+    return {ops_config(model_.config, model_.format.kv, blocks, rows), ranks_};
   }
 
   std::unordered_map<std::string, DType> stored_dtypes() const {
@@ -135,6 +138,7 @@ MemoryPlan plan_device(const DeviceMemory& memory, const ModelMemory& model, con
   MemoryPlan plan;
   plan.on_host = memory.is_host();
   plan.devices = ranks;
+  plan.max_step_tokens = model.max_rows;
   plan.free = memory.free_memory();
   const uint64_t reserved = plan.on_host ? std::min(pool.reserved_bytes, plan.free.bytes) : 0;
   plan.kept_free_bytes =
@@ -179,9 +183,11 @@ MemoryPlan plan_memory(const std::vector<std::unique_ptr<DeviceMemory>>& devices
   if (pool.fraction < 0 || pool.fraction > 1)
     throw Error(ErrorCode::invalid_config, "the memory fraction must be in (0, 1]");
   const auto ranks = static_cast<int32_t>(devices.size());
+  ModelMemory sized = model;
+  sized.max_rows = step_tokens(model.max_rows, model.max_branches, devices.front()->is_host());
   MemoryPlan least;
   for (int32_t rank = 0; rank < ranks; ++rank) {
-    const MemoryPlan plan = plan_device(*devices[static_cast<size_t>(rank)], model, pool, rank, ranks);
+    const MemoryPlan plan = plan_device(*devices[static_cast<size_t>(rank)], sized, pool, rank, ranks);
     if (rank == 0 || plan.num_blocks < least.num_blocks) least = plan;
   }
   return least;

@@ -29,6 +29,7 @@ struct PoolRequest {
 struct MemoryPlan {
   bool on_host = true;
   int32_t devices = 1;
+  int32_t max_step_tokens = 0;
   FreeMemory free;
   uint64_t kept_free_bytes = 0;  // of free.bytes
   uint64_t weight_bytes = 0;
@@ -56,7 +57,7 @@ struct ModelMemory {
   const ModelConfig& config;
   const WeightTable& weights;  // only names and dtypes are used: no weight is read
   ModelFormat format;
-  int32_t max_rows = 0;
+  int32_t max_rows = 0;  // of a step; 0: as many as suit the device (step_size.h)
   int32_t max_branches = 0;
 };
 

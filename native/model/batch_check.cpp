@@ -61,6 +61,7 @@ void check_batch(const StepBatch& batch, size_t num_logits, const BatchLimits& l
     row += sequence.num_rows;
   }
   require(row == static_cast<int64_t>(rows), "sequences do not cover the rows in order");
+  require(batch.logit_rows.size() <= static_cast<size_t>(limits.max_logit_rows), "too many logit rows");
   int64_t previous = -1;
   for (const int32_t logit_row : batch.logit_rows) {
     require(logit_row > previous && within(logit_row, static_cast<int64_t>(rows)),

@@ -13,6 +13,7 @@ struct BatchLimits {
   int32_t vocab_size = 0;
   int32_t num_blocks = 0;
   int32_t max_rows = 0;
+  int32_t max_logit_rows = 0;
   int32_t max_context = 0;  // tokens of one path
 };
 

@@ -50,16 +50,16 @@ class LoadCounter {
 class Llama final : public Model {
  public:
   Llama(const ModelConfig& config, const WeightTable& table, ModelFormat format, int32_t num_blocks,
-        int32_t max_rows, const MakeOps& make_ops, const LoadProgress& progress)
+        const StepRows& rows, const MakeOps& make_ops, const LoadProgress& progress)
       : config_(config),
         table_(table),
         weights_(table),
-        ops_config_(ops_config(config, format.kv, num_blocks, max_rows)),
-        limits_{config.vocab_size, num_blocks, max_rows, ops_config_.max_context},
+        ops_config_(ops_config(config, format.kv, num_blocks, rows)),
+        limits_{config.vocab_size, num_blocks, rows.max, rows.max_with_logits, ops_config_.max_context},
         ops_(make_ops(ops_config_)) {
     place_weights(format.weights, progress);
     const auto buffer = [&](const ActivationBuffers::Buffer& each) {
-      return ops_->allocate(static_cast<size_t>(max_rows) * each.width, each.axis);
+      return ops_->allocate(static_cast<size_t>(rows.max) * each.width, each.axis);
     };
     const ActivationBuffers buffers = activation_buffers(config);
     x_ = buffer(buffers.x);
@@ -78,6 +78,7 @@ class Llama final : public Model {
   std::string device() const override { return ops_->device(); }
   int32_t num_blocks() const override { return limits_.num_blocks; }
   int32_t max_rows() const override { return limits_.max_rows; }
+  int32_t max_logit_rows() const override { return limits_.max_logit_rows; }
 
   void forward(const StepBatch& batch, std::span<float> logits) override {
     check_batch(batch, logits.size(), limits_);
@@ -291,19 +292,20 @@ void require_range(const char* what, int64_t value, int64_t max) {
 }  // namespace
 
 std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
-                                  int32_t num_blocks, int32_t max_rows, const MakeOps& make_ops,
+                                  int32_t num_blocks, StepRows rows, const MakeOps& make_ops,
                                   const LoadProgress& progress) {
   config.validate();
   // A slot, block * 16 + offset, is an int32.
   require_range("num_blocks", num_blocks, std::numeric_limits<int32_t>::max() / kBlockTokens);
-  require_range("max_rows", max_rows, int32_t{1} << 20);
-  return std::make_unique<Llama>(config, table, format, num_blocks, max_rows, make_ops, progress);
+  require_range("max_rows", rows.max, int32_t{1} << 20);
+  require_range("max_logit_rows", rows.max_with_logits, rows.max);
+  return std::make_unique<Llama>(config, table, format, num_blocks, rows, make_ops, progress);
 }
 
 std::unique_ptr<Model> open_llama(const ModelConfig& config, const WeightTable& table, ModelFormat format,
-                                  int32_t num_blocks, int32_t max_rows, int32_t threads) {
+                                  int32_t num_blocks, StepRows rows, int32_t threads) {
   require_range("threads", threads, 256);
-  return open_llama(config, table, format, num_blocks, max_rows, [threads](const OpsConfig& ops_config) {
+  return open_llama(config, table, format, num_blocks, rows, [threads](const OpsConfig& ops_config) {
     return std::make_unique<cpu::CpuOps>(ops_config, cpu::select_isa(), threads);
   });
 }

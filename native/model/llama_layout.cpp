@@ -76,7 +76,7 @@ DType decoded_dtype(WeightFormat format) {
   return format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
 }
 
-OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, int32_t max_rows) {
+OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, const StepRows& rows) {
   return {.num_layers = config.num_layers,
           .num_heads = config.num_heads,
           .num_kv_heads = config.num_kv_heads,
@@ -85,11 +85,12 @@ OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks,
           .rope_scale = config.rope_scale,
           .kv_format = kv,
           .num_blocks = num_blocks,
-          .max_rows = max_rows,
+          .max_rows = rows.max,
+          .max_logit_rows = rows.max_with_logits,
           .max_context = static_cast<int32_t>(
               std::min<int64_t>(config.context_tokens, int64_t{num_blocks} * kBlockTokens)),
           .max_inputs = std::max<int64_t>({config.hidden_size, config.intermediate_size, q_width(config)}),
-          .draft_rows = rows_per_head(config.medusa, max_rows) * config.medusa.num_heads,
+          .draft_rows = rows_per_head(config.medusa, rows.max) * config.medusa.num_heads,
           .hidden_size = config.hidden_size,
           .intermediate_size = config.intermediate_size,
           .vocab_size = config.vocab_size};

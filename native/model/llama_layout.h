@@ -12,6 +12,15 @@
 // allocates them, and the plan of the memory (engine/memory_plan.h) counts them.
 namespace apar {
 
+// The most rows of one step, and of those that have logits: any of them, unless a smaller number is given.
+struct StepRows {
+  int32_t max = 0;
+  int32_t max_with_logits = 0;
+
+  StepRows(int32_t rows) : StepRows(rows, rows) {}
+  StepRows(int32_t rows, int32_t with_logits) : max(rows), max_with_logits(with_logits) {}
+};
+
 // A linear layer [rows = outputs, cols = inputs] by the name of its tensor.
 struct LinearLayer {
   std::string tensor;
@@ -53,8 +62,8 @@ DType table_dtype(WeightFormat format);
 // weights are rounded only once: to the format.
 DType decoded_dtype(WeightFormat format);
 
-// The configuration of Ops for steps of up to max_rows rows and a pool of num_blocks blocks. A row attends to
-// no more tokens than the pool holds.
-OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, int32_t max_rows);
+// The configuration of Ops for steps of these rows and a pool of num_blocks blocks. A row attends to no more
+// tokens than the pool holds.
+OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, const StepRows& rows);
 
 }  // namespace apar

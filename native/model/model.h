@@ -20,6 +20,8 @@ class Model {
   virtual int32_t num_blocks() const = 0;
   // The most rows of one forward pass.
   virtual int32_t max_rows() const = 0;
+  // The most of them that have logits.
+  virtual int32_t max_logit_rows() const { return max_rows(); }
 
   // Runs the batch, writes K and V of every row into its slot, and the logits of batch.logit_rows to `logits`
   // [logit_rows, vocab_size] in f32. The bits of a row do not depend on the other rows of the batch, on how

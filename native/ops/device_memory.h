@@ -34,6 +34,8 @@ class DeviceMemory {
   virtual uint64_t buffer_bytes(uint64_t count) const = 0;
   // What opening Ops takes, besides the KV pool.
   virtual uint64_t step_bytes(const OpsConfig& config) const = 0;
+  // What the device's driver takes later for the steps of these Ops, and Ops do not allocate themselves.
+  virtual uint64_t driver_bytes(const OpsConfig& /*config*/) const { return 0; }
   // The keys and values of config.num_blocks blocks in all layers.
   virtual uint64_t pool_bytes(const OpsConfig& config) const = 0;
 };

@@ -23,8 +23,10 @@ struct OpsConfig {
   std::vector<float> rope_frequencies = {};  // as in ModelConfig
   float rope_scale = 1.0f;
   KvFormat kv_format = KvFormat::f32;
-  int32_t num_blocks = 0;   // of kBlockTokens tokens, shared by all branches
-  int32_t max_rows = 0;     // rows of one step
+  int32_t num_blocks = 0;  // of kBlockTokens tokens, shared by all branches
+  int32_t max_rows = 0;    // rows of one step
+  // Rows of one step that have logits; 0: any. A product with the vocabulary takes no more rows.
+  int32_t max_logit_rows = 0;
   int32_t max_context = 0;  // tokens a row may attend to
   int64_t max_inputs = 0;   // of any linear layer
   bool time_steps = false;  // for Ops::step_seconds()
@@ -33,6 +35,8 @@ struct OpsConfig {
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
   int32_t vocab_size = 0;
+
+  int32_t logit_rows() const { return max_logit_rows == 0 ? max_rows : max_logit_rows; }
 };
 
 // One linear layer of a matmul call: y[rows, w.rows] = x[rows, w.cols] · w^T + bias.

@@ -27,6 +27,7 @@ class KnowingModel : public Model {
   std::string device() const override { return model_->device(); }
   int32_t num_blocks() const override { return model_->num_blocks(); }
   int32_t max_rows() const override { return model_->max_rows(); }
+  int32_t max_logit_rows() const override { return model_->max_logit_rows(); }
   bool draws() const override { return model_->draws(); }
   void forward(const StepBatch& batch, std::span<float> logits) override;
   void draw(const StepBatch& batch, std::span<const TokenDraw> draws, std::span<DrawnToken> drawn) override;

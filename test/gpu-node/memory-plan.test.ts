@@ -16,6 +16,7 @@ const MIB = 2 ** 20
 const plan: NativeMemoryPlan = {
   device: 'cpu',
   devices: 1,
+  maxStepTokens: 512,
   freeBytes: 2048 * MIB,
   freeSource: 'the memory limit of the cgroup',
   keptFreeBytes: 256 * MIB,

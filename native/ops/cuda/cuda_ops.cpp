@@ -59,7 +59,12 @@ void CudaOps::finish_step() {
 
 void CudaOps::wait() {
   device_->synchronize();
-  in_flight_ = false;
+  all_done();
+}
+
+// The device has read all pinned memory.
+void CudaOps::all_done() {
+  in_flight_ = picks_.in_flight = tokens_.in_flight = copies_.in_flight = false;
 }
 
 void CudaOps::embed(const Matrix& table, float* x) {
@@ -195,7 +200,7 @@ void CudaOps::logits(const float* x, int32_t rows, const Linear& head, std::span
   compute_logits(x, rows, head);
   if (timer_ != nullptr) timer_->stop();
   staging_.fetch(out.data(), logits_, out.size_bytes());
-  in_flight_ = false;
+  all_done();
 }
 
 void CudaOps::draw_tokens(const float* x, int32_t rows, const Linear& head, std::span<const TokenDraw> draws,

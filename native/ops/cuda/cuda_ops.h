@@ -102,6 +102,8 @@ class CudaOps final : public Ops {
   void fill_rope_table();
   void finish_step();
   void wait();
+  void all_done();
+  const int32_t* upload_ids(PinnedArray<int32_t>& to, std::span<const int32_t> ids);
   template <class Pack>
   void upload_tiles(int32_t tiles, size_t row_bytes, void* to, Pack pack);
   void upload_all(void* to, const void* from, size_t bytes);
@@ -150,8 +152,8 @@ class CudaOps final : public Ops {
   size_t max_logits_ = 0;
   TokenDraw *draws_ = nullptr, *pinned_draws_ = nullptr;  // [max_rows]
   DrawnToken *drawn_ = nullptr, *pinned_drawn_ = nullptr;
-  PinnedArray<SlotCopy> copies_;  // [max_rows]
-  PinnedArray<int32_t> picks_;    // [draft_rows], as log_sums_
+  PinnedArray<SlotCopy> copies_;         // [max_rows]
+  PinnedArray<int32_t> picks_, tokens_;  // [draft_rows], as log_sums_
   PinnedArray<float> log_sums_;
   PinnedArray<int32_t> top_tokens_;  // [draft_rows, kMaxDraftTokens]
   PinnedArray<float> top_logits_;    // the same

@@ -43,7 +43,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   scratch_ = max_gemm_scratch(config.max_rows, gemm_device_);
   partials_ = static_cast<float*>(device_->allocate(scratch_.partials * sizeof(float), "partial sums"));
   arrived_ = static_cast<int32_t*>(device_->allocate(scratch_.arrived * sizeof(int32_t), "counters"));
-  max_logits_ = size_t{1} * config.max_rows * config.vocab_size;
+  max_logits_ = size_t{1} * padded(config.logit_rows()) * config.vocab_size;
   logits_ = static_cast<float*>(device_->allocate(max_logits_ * sizeof(float), "logits"));
   const size_t draws = config.max_rows * sizeof(TokenDraw), drawn = config.max_rows * sizeof(DrawnToken);
   draws_ = static_cast<TokenDraw*>(device_->allocate(draws, "draws"));

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "ops/cuda/device/switches.h"
+#include "ops/cuda/gemm/cublaslt.h"
 #include "ops/cuda/gemm/weight_tiles.h"
 #include "ops/cuda/step/attention_work.h"
 #include "ops/cuda/step/step_data.h"
+#include "ops/cuda/step/step_graphs.h"
 
 namespace apar::cuda {
 
@@ -29,6 +32,16 @@ size_t max_step_words(const OpsConfig& config, int64_t max_partials, int64_t max
   return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + max_partials * (kWordsPerItem + 1));
 }
 
+namespace {
+
+// With `automatic` also where the library is not found: opening it would tell, and the plan opens nothing.
+bool may_use_cublaslt() {
+  const GemmBackend backend = gemm_backend_from_environment();
+  return backend == GemmBackend::cublaslt || backend == GemmBackend::automatic;
+}
+
+}  // namespace
+
 FreeMemory CudaMemory::free_memory() const {
   return {info_.free_bytes, "the free memory of the CUDA device"};
 }
@@ -44,10 +57,8 @@ uint64_t CudaMemory::linear_bytes(std::span<const Matrix> layers, WeightFormat f
     bytes += packed ? tiled_bytes(layer.rows, layer.cols, format) : weights * element;
     if (packed) largest = std::max(largest, weights);
   }
-  // cuBLASLt unpacks a layer into scratch memory.
-  const GemmBackend backend = gemm_backend_from_environment();
-  const bool unpacks = backend == GemmBackend::cublaslt || backend == GemmBackend::automatic;
-  return bytes + (unpacks && format == WeightFormat::bf16 ? largest * sizeof(uint16_t) : 0);
+  const bool unpacks = may_use_cublaslt() && format == WeightFormat::bf16;
+  return bytes + (unpacks ? largest * sizeof(uint16_t) : 0);
 }
 
 uint64_t CudaMemory::buffer_bytes(uint64_t count) const {
@@ -63,7 +74,9 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
   const size_t words = max_step_words(config, partials, max_step_slots(config, sharing_from_environment()));
   const GemmScratch scratch = max_gemm_scratch(
       config.max_rows, {info_.multiprocessors, info_.capability, gemm_backend_from_environment()});
-  const uint64_t logits = bounded_product({rows, static_cast<uint64_t>(config.vocab_size), sizeof(float)});
+  const auto logit_rows = static_cast<uint64_t>(padded_rows(config.logit_rows(), config.max_rows));
+  const uint64_t logits =
+      bounded_product({logit_rows, static_cast<uint64_t>(config.vocab_size), sizeof(float)});
   const uint64_t draws = rows * (sizeof(TokenDraw) + sizeof(DrawnToken));
   const uint64_t rope = bounded_product(
       {static_cast<uint64_t>(config.max_context), 2, config.rope_frequencies.size(), sizeof(float)});
@@ -74,10 +87,17 @@ uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
                             : 0;
   const uint64_t drafts =
       static_cast<uint64_t>(config.draft_rows) *
-      (kMaxDraftTokens * (sizeof(int32_t) + sizeof(float)) + sizeof(int32_t) + sizeof(float));
+      (kMaxDraftTokens * (sizeof(int32_t) + sizeof(float)) + 2 * sizeof(int32_t) + sizeof(float));
   const uint64_t copies = rows * sizeof(SlotCopy);
+  const uint64_t workspace = may_use_cublaslt() ? kCublasLtWorkspaceBytes : 0;
   return scores + words * sizeof(int32_t) + bytes_of(scratch) + logits + draws + rope + sums + drafts +
-         copies;
+         copies + workspace;
+}
+
+uint64_t CudaMemory::driver_bytes(const OpsConfig& config) const {
+  if (!switched_on("APAR_CUDA_GRAPHS", true)) return 0;
+  const auto layers = static_cast<uint64_t>(config.num_layers) + 1;
+  return kMaxGraphs * layers * kGraphNodesPerLayer * kGraphNodeBytes;
 }
 
 }  // namespace apar::cuda

@@ -37,6 +37,8 @@ class CudaMemory final : public DeviceMemory {
   uint64_t linear_bytes(std::span<const Matrix> layers, WeightFormat format) const override;
   uint64_t buffer_bytes(uint64_t count) const override;
   uint64_t step_bytes(const OpsConfig& config) const override;
+  // That of captured graphs; none where graphs are off.
+  uint64_t driver_bytes(const OpsConfig& config) const override;
   uint64_t pool_bytes(const OpsConfig& config) const override {
     return kv_pool_bytes(config, config.num_blocks);
   }

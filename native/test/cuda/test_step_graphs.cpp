@@ -91,6 +91,35 @@ TEST_CASE("the second step of a shape is captured, and later ones replay the gra
   CHECK(device.graphs() == 0);
 }
 
+TEST_CASE("of more shapes than there may be graphs, the one used the longest ago loses its graph") {
+  EmulatedDevice device;
+  std::vector<int> ran;
+  StepGraphs graphs(device);
+  const auto step = [&](int32_t rows, int number) {
+    graphs.begin({rows, rows, false});
+    const bool replays = graphs.replaying();
+    if (!replays) add(device, ran, number);
+    graphs.finish();
+    return replays;
+  };
+  for (int32_t rows = 1; rows <= kMaxGraphs; ++rows) {
+    CHECK(!step(rows, rows));
+    CHECK(!step(rows, rows));
+  }
+  CHECK(device.graphs() == kMaxGraphs);
+  CHECK(step(1, -1));  // so the second one is the oldest
+  CHECK(!step(kMaxGraphs + 1, 0));
+  CHECK(!step(kMaxGraphs + 1, 0));
+  CHECK(device.graphs() == kMaxGraphs);
+  CHECK(step(1, -1));
+  CHECK(step(3, -1));
+  CHECK(!step(2, 100));
+  CHECK(!step(2, 200));
+  CHECK(step(2, -1));
+  CHECK(ran.back() == 200);
+  CHECK(device.graphs() == kMaxGraphs);
+}
+
 TEST_CASE("the capture of an abandoned step is discarded, and the next step of the shape is captured") {
   EmulatedDevice device;
   std::vector<int> ran;

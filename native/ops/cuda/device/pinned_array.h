@@ -14,6 +14,7 @@ struct PinnedArray {
   T* device = nullptr;
   T* pinned = nullptr;
   size_t count = 0;
+  bool in_flight = false;  // for the owner: the device may still read the pinned copy
 
   // Throws Error{out_of_memory}. What was allocated before stays until the device is freed.
   void resize(Device& on, size_t size, const char* what) {

@@ -83,6 +83,7 @@ std::unique_ptr<Timer> EmulatedDevice::make_timer() {
 
 std::unique_ptr<Graph> EmulatedDevice::end_capture() {
   if (!std::exchange(capturing_, false)) throw std::logic_error("no capture is active");
+  ++captures_;
   return std::make_unique<RecordedLaunches>(*this, std::exchange(recording_, {}));
 }
 

@@ -30,6 +30,7 @@ class EmulatedDevice final : public Device {
   void enqueue(std::function<void()> work);
   int32_t launches() const { return launches_; }  // of kernels, those of graphs not included
   int32_t graph_launches() const { return graph_launches_; }
+  int32_t captures() const { return captures_; }
   int32_t graphs() const { return graphs_; }  // that exist now
   int32_t waits() const { return waits_; }
   uint64_t allocated_bytes() const { return allocated_bytes_; }
@@ -50,6 +51,7 @@ class EmulatedDevice final : public Device {
   int32_t graphs_ = 0;
   int32_t launches_ = 0;
   int32_t graph_launches_ = 0;
+  int32_t captures_ = 0;
   int32_t waits_ = 0;
   int32_t launches_to_failure_ = -1;  // none
 };

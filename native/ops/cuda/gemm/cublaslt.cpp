@@ -11,8 +11,7 @@
 namespace apar::cuda {
 namespace {
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // NVIDIA's recommendation for Hopper
-constexpr size_t kMaxProducts = 256;                  // prompts have many different lengths
+constexpr size_t kMaxProducts = 256;  // prompts have many different lengths
 
 // The declarations of cublasLt.h (CUDA 12 and 13) that are used here, because some toolkits lack that header.
 using Status = int;  // 0: success
@@ -94,7 +93,7 @@ struct CublasLt::Product {
     check(lt.MatrixLayoutCreate(&out, kReal32F, outs, rows, outs), "MatrixLayoutCreate");
     void* preference = nullptr;
     check(lt.MatmulPreferenceCreate(&preference), "MatmulPreferenceCreate");
-    const uint64_t bytes = kWorkspaceBytes;
+    const uint64_t bytes = kCublasLtWorkspaceBytes;
     Heuristic best{};
     int found = 0;
     Status status = lt.MatmulPreferenceSetAttribute(preference, kMaxWorkspaceBytes, &bytes, sizeof(bytes));
@@ -116,7 +115,7 @@ struct CublasLt::Product {
 
 CublasLt::CublasLt(Device& device) : device_(device), library_(std::make_unique<Library>()) {
   check(library_->Create(&handle_), "cublasLtCreate");
-  workspace_ = device_.allocate(kWorkspaceBytes, "cuBLASLt workspace");
+  workspace_ = device_.allocate(kCublasLtWorkspaceBytes, "cuBLASLt workspace");
 }
 
 CublasLt::~CublasLt() {
@@ -157,7 +156,8 @@ void CublasLt::multiply(const GemmCall& call) {
     const Product& p = product(layer.outs, call.rows, call.in);
     unpack_bf16(device_.stream(), layer.weights, layer.half, layer.outs, call.in, scratch_);
     check(library_->Matmul(handle_, p.desc, &one, scratch_, p.w, call.x_bf16, p.x, &zero, layer.out, p.out,
-                           layer.out, p.out, &p.algorithm, workspace_, kWorkspaceBytes, device_.stream()),
+                           layer.out, p.out, &p.algorithm, workspace_, kCublasLtWorkspaceBytes,
+                           device_.stream()),
           "cublasLtMatmul");
     if (layer.bias != nullptr) add_bias(device_.stream(), call.rows, layer.outs, layer.bias, layer.out);
   }

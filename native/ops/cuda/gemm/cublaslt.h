@@ -11,6 +11,8 @@
 
 namespace apar::cuda {
 
+constexpr size_t kCublasLtWorkspaceBytes = size_t{32} << 20;  // NVIDIA's recommendation for Hopper
+
 // Matrix products of long prompts with cuBLASLt, which is loaded at run time (docs/adr/0014). bf16 weights
 // are unpacked into scratch memory before each product.
 class CublasLt {

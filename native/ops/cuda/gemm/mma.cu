@@ -55,7 +55,7 @@ struct Sums {
 template <class Format, int kRows, bool kSequential, class TileSums>
 __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums) {
   using S = Shape<kRows>;
-  constexpr int kHalvesAtOnce = Format::kScaled && kSequential ? 1 : 2;
+  [[maybe_unused]] constexpr int kHalvesAtOnce = Format::kScaled && kSequential ? 1 : 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int first_block = warp / S::kWarpsRow * S::kOutBlocks;
   const int first_row = warp % S::kWarpsRow * S::kRowBlocks * 8;

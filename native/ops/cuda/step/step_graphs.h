@@ -18,9 +18,19 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
+// The most graphs that exist at a time: the driver keeps device memory for each. Steps that only decode, with
+// candidates or without, have as many shapes as there are padded numbers of rows, half as many as this.
+constexpr int32_t kMaxGraphs = 32;
+
+// What the driver keeps for a graph. It does not say so in advance: 10 KB per kernel were measured
+// (NVIDIA/cccl, pull request 3768). A layer has fewer than kGraphNodesPerLayer launches, those of the
+// all-reduce included, and the rest of a step fewer than one layer.
+constexpr uint64_t kGraphNodeBytes = 10240;
+constexpr int32_t kGraphNodesPerLayer = 24;
+
 // Captures the launches of the second step of each shape as a CUDA graph (the first step loads the kernels'
-// code) and replays the graph in later steps, in which operations launch nothing. If not `enabled`, every
-// step launches directly.
+// code) and replays the graph in later steps, in which operations launch nothing. The graph that was used the
+// longest ago makes way for one more than kMaxGraphs. If not `enabled`, every step launches directly.
 class StepGraphs {
  public:
   explicit StepGraphs(Device& device, bool enabled = true) : device_(device), enabled_(enabled) {}
@@ -56,12 +66,19 @@ class StepGraphs {
 
  private:
   enum class Mode : uint8_t { idle, direct, capture, replay };
+  struct Kept {
+    std::unique_ptr<Graph> graph;  // null: to be captured in the next step
+    int64_t used = 0;              // the last step with this shape
+  };
+
+  void make_room();
 
   Device& device_;
   bool enabled_;
   Mode mode_ = Mode::idle;
   StepShape shape_;
-  std::map<StepShape, std::unique_ptr<Graph>> graphs_;  // null: to be captured in the next step
+  int64_t step_ = 0;
+  std::map<StepShape, Kept> graphs_;
 };
 
 }  // namespace apar::cuda
