@@ -47,6 +47,7 @@ void KnowingModel::draw(const StepBatch& batch, std::span<const TokenDraw> draws
 // The texts of the logit rows, read back from the slots that the batch names.
 void KnowingModel::read(const StepBatch& batch) {
   now_ += 1;
+  most_logits_ = std::max(most_logits_, static_cast<int32_t>(batch.logit_rows.size()));
   contexts_.clear();
   for (size_t row = 0; row < batch.slots.size(); ++row)
     slots_[static_cast<size_t>(batch.slots[row])] = batch.tokens[row];

@@ -38,8 +38,9 @@ class KnowingModel : public Model {
   std::function<double()> clock() {
     return [this] { return now_; };
   }
-  int64_t copied() const { return copied_; }  // slots
-  int64_t drawn() const { return drawn_; }    // steps whose tokens the model drew itself
+  int32_t most_logits() const { return most_logits_; }  // rows of a step
+  int64_t copied() const { return copied_; }            // slots
+  int64_t drawn() const { return drawn_; }              // steps whose tokens the model drew itself
 
  private:
   void read(const StepBatch& batch);
@@ -51,6 +52,7 @@ class KnowingModel : public Model {
   std::vector<uint64_t> contexts_;                 // hashes of the texts of the step's logit rows
   std::mt19937 random_;
   double now_ = 0;
+  int32_t most_logits_ = 0;
   int64_t copied_ = 0, drawn_ = 0;
 };
 

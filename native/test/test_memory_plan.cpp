@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "core/decoder.h"
 #include "engine/memory_plan.h"
+#include "engine/step_size.h"
 #include "ops/cpu/cpu_memory.h"
 #include "test/random_model.h"
 
@@ -170,6 +171,36 @@ TEST_CASE("Medusa heads are counted, their buffers too, and shared weights once"
   const uint64_t prepared = none.workspace_bytes;  // also grows, by the activations of 128 rows instead of 64
   CHECK(plan({2, 1, true, 8000}).workspace_bytes - prepared >= buffers);
   CHECK(plan({2, 1, true, 8000}).workspace_bytes - prepared < buffers + 64 * 1536 * 8);
+}
+
+TEST_CASE("a step has as many tokens as the operator says, or as suit the device") {
+  CHECK(step_tokens(0, 64, true) == 512);
+  CHECK(step_tokens(0, 64, false) == 2048);
+  CHECK(step_tokens(0, 3000, false) == 3000);
+  CHECK(step_tokens(0, 600, true) == 600);
+  for (const bool on_host : {false, true}) {
+    CHECK(step_tokens(16, 8, on_host) == 16);
+    CHECK(step_tokens(4096, 64, on_host) == 4096);
+  }
+  const auto plan = [](int32_t max_rows) {
+    std::vector<std::unique_ptr<DeviceMemory>> devices;
+    devices.push_back(std::make_unique<LimitedHost>(uint64_t{8} << 30));
+    const ModelConfig config = medium_config();
+    const ModelMemory model = {config, {}, WeightFormat::bf16, max_rows, kBranches};
+    return plan_memory(devices, model, {.min_blocks = 1, .max_blocks = 8});
+  };
+  CHECK(plan(0).max_step_tokens == 512);
+  CHECK(plan(0).workspace_bytes == plan(512).workspace_bytes);
+  CHECK(plan(100).max_step_tokens == 100);
+  CHECK(plan(100).workspace_bytes < plan(512).workspace_bytes);
+}
+
+TEST_CASE("the rows with logits are samples, and candidates or rows of prompts") {
+  CHECK(step_rows(2048, 64).max == 2048);
+  CHECK(step_rows(2048, 64).max_with_logits == 512);
+  CHECK(step_rows(2048, 1000).max_with_logits == 1064);
+  CHECK(step_rows(1024, 1000).max_with_logits == 1024);
+  CHECK(step_rows(16, 8).max_with_logits == 16);
 }
 
 TEST_CASE("the pool takes what is free, but not more than requests can use") {

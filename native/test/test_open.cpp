@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "common/error.h"
+#include "core/decoder.h"
 #include "model/llama.h"
 #include "ops/cpu/cpu_ops.h"
 #include "test/random_model.h"
@@ -184,4 +185,26 @@ TEST_CASE("forward refuses a batch that would read or write out of bounds") {
     CAPTURE(index++);
     CHECK(code_after(mistake) == ErrorCode::internal);
   }
+}
+
+TEST_CASE("forward refuses more logit rows than the model was opened for") {
+  const RandomModel random = make_random_model();
+  const auto open = [&](StepRows rows) {
+    return open_llama(random.config, random.weights, WeightFormat::f32, 4, rows, 1);
+  };
+  const auto model = open({4, 1});
+  CHECK(model->max_rows() == 4);
+  CHECK(model->max_logit_rows() == 1);
+  const auto code_with = [&](const std::vector<int32_t>& logit_rows) {
+    Batch batch;
+    batch.logit_rows = logit_rows;
+    batch.logits.resize(logit_rows.size() * static_cast<size_t>(random.config.vocab_size));
+    return code_of([&] { batch.run(*model); });
+  };
+  CHECK(code_with({1}) == ErrorCode::closed);
+  CHECK(code_with({0, 1}) == ErrorCode::internal);
+  CHECK(code_of([&] { open({4, 5}); }) == ErrorCode::invalid_config);
+  CHECK(code_of([&] { open({4, 0}); }) == ErrorCode::invalid_config);
+  DecoderConfig config = {.tokens = {-1, -1, {1}}, .max_step_tokens = 4, .max_branches = 2};
+  CHECK(code_of([&] { Decoder(*model, config); }) == ErrorCode::invalid_config);
 }

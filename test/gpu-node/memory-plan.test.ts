@@ -53,6 +53,11 @@ describe('the KV pool that a configuration asks for', () => {
     refused({ numBlocks: 30 }, { message: '30 KV blocks are too few: take 31 or more' })
   })
 
+  test('leaves the tokens of a step to the device, except where the operator says how many', () => {
+    expect(config()).toMatchObject({ maxStepTokens: 0 })
+    expect(config({ maxStepTokens: 100 })).toMatchObject({ maxStepTokens: 100 })
+  })
+
   test('may be shorter than a context of any length', () => {
     expect(minimumBlocks(2 ** 31 - 1, true)).toBe(31)
     expect(minimumBlocks(100, false)).toBe(7)
@@ -76,10 +81,12 @@ describe('the plan', () => {
   test('is one line for the operator, and fields', () => {
     const { message, fields } = describeMemory(withContext(plan, 4096, true))
     expect(message).toBe(
-      'memory: weights 500 MiB, workspace 12 MiB; KV cache 1.3 GiB = 1280 blocks = 20480 tokens = 5 full contexts; ' +
+      'memory: weights 500 MiB, workspace 12 MiB for steps of 512 tokens; ' +
+        'KV cache 1.3 GiB = 1280 blocks = 20480 tokens = 5 full contexts; ' +
         '2.0 GiB were free (the memory limit of the cgroup)',
     )
     expect(fields).toMatchObject({
+      max_step_tokens: 512,
       kv_blocks: 1280,
       kv_tokens: 20480,
       full_contexts: 5,

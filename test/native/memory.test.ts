@@ -68,6 +68,18 @@ it('plans the demo model: weights as stored, a full context per branch', async (
   expect(plan.blockBytes).toBe(2 * 2 * 16 * numLayers * numKvHeads * headDim)
 })
 
+it.each([
+  [{}, 512],
+  [{ maxStepTokens: 100 }, 100],
+  [{ maxBranches: 600 }, 600],
+])('plans and opens steps of the CPU with %o: %i tokens', async (options, maxStepTokens) => {
+  expect(await planOf(config({ ...options, numBlocks: 80 }))).toMatchObject({ device: 'cpu', maxStepTokens })
+})
+
+it('refuses fewer tokens in a step than branches', async () => {
+  await expect(planOf(config({ maxStepTokens: 63 }))).rejects.toThrow('maxBranches')
+})
+
 describe('a model that does not fit', () => {
   const refusal = async (engineConfig: EngineConfig) =>
     await openEngine(engineConfig, () => {}).then(

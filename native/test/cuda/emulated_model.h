@@ -16,7 +16,7 @@ struct EmulatedModel {
   std::unique_ptr<Model> model;
 };
 
-inline EmulatedModel open_emulated(const RandomModel& random, int32_t blocks, int32_t rows,
+inline EmulatedModel open_emulated(const RandomModel& random, int32_t blocks, StepRows rows,
                                    uint64_t device_bytes = uint64_t{1} << 30) {
   EmulatedModel opened;
   opened.model = open_llama(random.config, random.weights, WeightFormat::bf16, blocks, rows,

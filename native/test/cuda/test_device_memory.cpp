@@ -1,9 +1,14 @@
 // All memory of a model is allocated when it is opened, and a model that does not fit is refused then.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
 #include "common/error.h"
 #include "engine/memory_plan.h"
+#include "model/llama_layout.h"
+#include "ops/cuda/gemm/cublaslt.h"
 #include "ops/cuda/memory_plan.h"
+#include "ops/cuda/step/step_graphs.h"
 #include "test/cuda/cuda_model.h"
 #include "test/cuda/emulated_model.h"
 #include "test/tree_run.h"
@@ -64,4 +69,42 @@ TEST_CASE("the plan of the memory is what the device allocates, and no more bloc
     CHECK(plan.total_bytes() <= kDevice - plan.kept_free_bytes);
     CHECK_THROWS_AS(plan_for(kDevice, {.min_blocks = more, .max_blocks = more}), Error);
   }
+}
+
+TEST_CASE("logits take room for the rows that can have them, not for all rows of a step") {
+  const cuda::CudaMemory memory(cuda::EmulatedDevice(1 << 20).info(), 1);
+  const auto bytes = [&](int32_t logit_rows) {
+    const ModelConfig config = small_config();
+    OpsConfig ops = ops_config(config, KvFormat::bf16, 64, {2048, logit_rows});
+    ops.vocab_size = 128256;
+    return memory.step_bytes(ops);
+  };
+  CHECK(bytes(2048) - bytes(512) == uint64_t{1536} * 128256 * sizeof(float));
+  // 130 rows are padded to 192.
+  CHECK(bytes(512) - bytes(130) == uint64_t{512 - 192} * 128256 * sizeof(float));
+}
+
+TEST_CASE("what cuBLASLt takes is planned") {
+  const cuda::CudaMemory memory(cuda::EmulatedDevice(1 << 20).info(), 1);
+  const OpsConfig ops = ops_config(small_config(), KvFormat::bf16, 8, 64);
+  const Matrix layers[] = {{nullptr, DType::bf16, 128, 64}, {nullptr, DType::bf16, 256, 64}};
+  const uint64_t step = memory.step_bytes(ops), weights = memory.linear_bytes(layers, WeightFormat::bf16);
+  ::setenv("APAR_CUDA_GEMM", "cublaslt", 1);
+  CHECK(memory.step_bytes(ops) == step + cuda::kCublasLtWorkspaceBytes);
+  CHECK(memory.linear_bytes(layers, WeightFormat::bf16) == weights + uint64_t{256} * 64 * 2);
+  ::setenv("APAR_CUDA_GEMM", "mma", 1);
+  CHECK(memory.step_bytes(ops) == step);
+  ::unsetenv("APAR_CUDA_GEMM");
+}
+
+TEST_CASE("graphs are planned where there are graphs") {
+  const cuda::CudaMemory memory(cuda::EmulatedDevice(1 << 20).info(), 1);
+  ModelConfig config = small_config();
+  config.num_layers = 32;
+  const OpsConfig ops = ops_config(config, KvFormat::bf16, 8, 64);
+  CHECK(memory.driver_bytes(ops) > uint64_t{100} << 20);
+  CHECK(memory.driver_bytes(ops) < uint64_t{400} << 20);
+  ::setenv("APAR_CUDA_GRAPHS", "off", 1);
+  CHECK(memory.driver_bytes(ops) == 0);
+  ::unsetenv("APAR_CUDA_GRAPHS");
 }

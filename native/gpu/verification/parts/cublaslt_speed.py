@@ -4,7 +4,7 @@ from ..bench_kernels import time_kernels
 from ..libraries import library_environment
 from ..part import Part, Skipped, main
 
-ROWS = [1024, 2048]
+ROWS = [512, 1024, 2048]
 
 
 def run(part: Part) -> None:
