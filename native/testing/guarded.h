@@ -29,6 +29,9 @@ class Guarded {
   Guarded(const Guarded&) = delete;
 
   T* data() const { return data_; }
+  // The pages of the array.
+  void* pages() const { return base_; }
+  size_t page_bytes() const { return mapped_ - static_cast<size_t>(::sysconf(_SC_PAGESIZE)); }
   size_t size() const { return size_; }
   T& operator[](size_t index) const { return data_[index]; }
   T* begin() const { return data_; }

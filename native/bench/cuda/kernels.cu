@@ -78,9 +78,9 @@ void print(const std::string& name, int32_t rows, double seconds, double bytes, 
 }
 
 void copy_on_device(Device& device, void* to, const void* from, size_t bytes) {
-  check(
-      cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(device.stream())),
-      "copy");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice,
+                        static_cast<cudaStream_t>(device.stream().handle)),
+        "copy");
 }
 
 // Pseudo-random numbers that are finite as bf16 and as f32; the same kPieceBytes are repeated.

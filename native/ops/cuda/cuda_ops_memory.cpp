@@ -22,7 +22,7 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
     : config_(config),
       shape_{config.num_heads, config.num_kv_heads, config.head_dim},
       device_(std::move(device)),
-      stream_(device_->stream()),
+      stream_{device_->stream().handle, switched_on("APAR_CUDA_PDL", false)},
       work_(sharing_, attention_bytes(shape_.group(), shape_.head_dim, config.kv_format)),
       graphs_(*device_, switched_on("APAR_CUDA_GRAPHS", true)),
       // A row of bf16 tiles is the largest unit that is staged, larger than a row that is not packed.

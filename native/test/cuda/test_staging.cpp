@@ -19,7 +19,7 @@ namespace {
 class LazyDevice final : public Device {
  public:
   const DeviceInfo& info() const override { return info_; }
-  Stream stream() override { return nullptr; }
+  Stream stream() override { return {}; }
   void* allocate(size_t bytes, const char*) override { return memory_.emplace_back(bytes).data(); }
   void* allocate_pinned(size_t bytes) override { return allocate(bytes, "pinned"); }
   void upload(void* to, const void* pinned, size_t bytes) override {

@@ -2,6 +2,7 @@
 // pair of a work item and a KV head after another; each warp computes 16 of its query vectors.
 #include "ops/cuda/attention/math.cuh"
 #include "ops/cuda/attention/task.cuh"
+#include "ops/cuda/device/overlap.cuh"
 
 namespace apar::cuda {
 namespace {
@@ -179,6 +180,7 @@ constexpr int kPlannedBlocks = kWarps == 1                              ? 8
 template <class Kv, int kWarps>
 __global__ void __launch_bounds__(kWarps * 32, kPlannedBlocks<Kv, kWarps>)
     mma_items(const __grid_constant__ MmaArgs args) {
+  begin_overlapping();
   const StepHeader* const step = args.step;
   const AttentionItem* const items = step_items(step, args.large ? step->large_items : step->small_items);
   const int32_t count = args.large ? step->num_large_items : step->num_small_items;
@@ -192,8 +194,8 @@ constexpr int kLargeWarps = kLargeQueries / kQueriesPerWarp;
 
 template <class Kv, int kWarps>
 void launch_items(Stream stream, int32_t blocks, const MmaArgs& args) {
-  launch<mma_items<Kv, kWarps>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
-                                Layout<Kv>::shared_bytes(kWarps), args);
+  launch_overlapping<mma_items<Kv, kWarps>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
+                                            Layout<Kv>::shared_bytes(kWarps), args);
 }
 
 template <class Kv, int kWarps>

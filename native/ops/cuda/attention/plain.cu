@@ -2,6 +2,7 @@
 #include "ops/cuda/attention/attention.h"
 #include "ops/cuda/attention/math.cuh"
 #include "ops/cuda/device/float8.cuh"
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/step/step_access.cuh"
 
 namespace apar::cuda {
@@ -113,6 +114,7 @@ template <class Kv>
 __global__ void __launch_bounds__(kThreads, 4)
     plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
                 AttentionPartials partials) {
+  begin_overlapping();
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,
                 group = shape.group();
   const AttentionItem* const items = step_items(step, large ? step->large_items : step->small_items);
@@ -191,6 +193,7 @@ auto with_kv(KvFormat format, Body body) {
 __global__ void __launch_bounds__(kMaxMergeThreads)
     merge_heads(const StepHeader* step, HeadShape shape, AttentionPartials partials, float* out,
                 uint16_t* out_bf16) {
+  begin_overlapping();
   const int32_t planned = blockIdx.x, head = blockIdx.y;
   if (planned >= step->planned_rows) return;
   const int32_t* const merge_begin = step_array(step, step->merge_begin) + planned;
@@ -226,9 +229,9 @@ void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, con
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
     for (const bool large : {false, true})
-      launch<plain_items<Kv>>(stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)},
-                              kThreads, plain_shared_bytes(shape), step, large, shape, scale, q,
-                              Kv{kv, shape.head_dim}, partials);
+      launch_overlapping<plain_items<Kv>>(
+          stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)}, kThreads,
+          plain_shared_bytes(shape), step, large, shape, scale, q, Kv{kv, shape.head_dim}, partials);
   });
 }
 
@@ -242,8 +245,8 @@ AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,
                      AttentionPartials partials, float* out, uint16_t* out_bf16) {
   const Grid grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(shape.heads)};
-  launch<merge_heads>(stream, grid, threads_for(shape.head_dim, kMaxMergeThreads), 0, step, shape, partials,
-                      out, out_bf16);
+  launch_overlapping<merge_heads>(stream, grid, threads_for(shape.head_dim, kMaxMergeThreads), 0, step, shape,
+                                  partials, out, out_bf16);
 }
 
 }  // namespace apar::cuda

@@ -80,7 +80,7 @@ class CudaDevice final : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  Stream stream() override { return stream_; }
+  Stream stream() override { return {stream_}; }
 
   void* allocate(size_t bytes, const char* what) override {
     void* memory = nullptr;

@@ -63,7 +63,7 @@ NcclGroup::~NcclGroup() {
 void NcclGroup::all_gather(int32_t rank, const float* from, float* to, size_t count, Stream stream) const {
   const Nccl::Comm comm = comms_[static_cast<size_t>(rank)];
   if (comm == nullptr) throw Error(ErrorCode::internal, "another device has failed");
-  const int result = nccl_.all_gather(from, to, count, Nccl::kFloat32, comm, stream);
+  const int result = nccl_.all_gather(from, to, count, Nccl::kFloat32, comm, stream.handle);
   if (result != 0) throw Error(ErrorCode::internal, std::string("NCCL: ") + nccl_.error_string(result));
 }
 

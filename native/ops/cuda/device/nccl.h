@@ -17,7 +17,7 @@ struct Nccl {
   static constexpr int32_t kFloat32 = 7;  // ncclFloat32
 
   int (*comm_init_all)(Comm* comms, int count, const int* devices) = nullptr;
-  int (*all_gather)(const void* from, void* to, size_t count, int type, Comm comm, Stream stream) = nullptr;
+  int (*all_gather)(const void* from, void* to, size_t count, int type, Comm comm, void* stream) = nullptr;
   int (*comm_destroy)(Comm comm) = nullptr;
   int (*comm_abort)(Comm comm) = nullptr;
   const char* (*error_string)(int result) = nullptr;

@@ -81,8 +81,40 @@ template <auto kernel, class... Args>
 void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
   raise_shared_limit<kernel>();
   if (grid.x == 0 || grid.y == 0) return;
-  kernel<<<dim3(grid.x, grid.y), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
+  kernel<<<dim3(grid.x, grid.y), threads, shared_bytes, static_cast<cudaStream_t>(stream.handle)>>>(args...);
   check(cudaGetLastError(), "kernel launch");
+}
+
+// Whether the code that the device runs waits for earlier kernels: PTX below 9.0, which a driver compiles for
+// a newer device, does not.
+template <auto kernel>
+bool waits_for_earlier_kernels() {
+  static thread_local const bool waits = [] {
+    cudaFuncAttributes attributes;
+    check(cudaFuncGetAttributes(&attributes, kernel), "attributes of a kernel");
+    return attributes.ptxVersion >= 90;
+  }();
+  return waits;
+}
+
+// Launches a kernel that calls wait_for_earlier_kernels() (overlap.cuh).
+template <auto kernel, class... Args>
+void launch_overlapping(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  if (!stream.overlaps || !waits_for_earlier_kernels<kernel>())
+    return launch<kernel>(stream, grid, threads, shared_bytes, args...);
+  raise_shared_limit<kernel>();
+  if (grid.x == 0 || grid.y == 0) return;
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(grid.x, grid.y);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream.handle);
+  config.attrs = &early;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, args...), "kernel launch");
 }
 
 }  // namespace apar::cuda
@@ -104,9 +136,16 @@ int32_t blocks_at_once(uint32_t /*threads*/, size_t /*shared_bytes*/) {
 
 template <auto kernel, class... Args>
 void launch(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
-  emulate::enqueue(stream, [=] {
+  emulate::enqueue(stream.handle, [=] {
     emulate::run_grid({grid.x, grid.y, 1}, threads, shared_bytes, [=] { kernel(args...); });
   });
+}
+
+template <auto kernel, class... Args>
+void launch_overlapping(Stream stream, Grid grid, uint32_t threads, size_t shared_bytes, Args... args) {
+  if (!stream.overlaps) return launch<kernel>(stream, grid, threads, shared_bytes, args...);
+  emulate::enqueue_overlapping(stream.handle, {grid.x, grid.y, 1}, threads, shared_bytes,
+                               [=] { kernel(args...); });
 }
 
 }  // namespace apar::cuda

@@ -4,8 +4,11 @@
 
 namespace apar::cuda {
 
-// A queue of launches and copies: a cudaStream_t, or the emulated device.
-using Stream = void*;
+// A queue of launches and copies.
+struct Stream {
+  void* handle = nullptr;  // a cudaStream_t, or the emulated device
+  bool overlaps = false;   // launch_overlapping() may let a kernel begin early (overlap.cuh)
+};
 
 struct Grid {
   uint32_t x = 1;

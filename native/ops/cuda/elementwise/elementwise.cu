@@ -1,6 +1,7 @@
 // Kernels with one or a few threads per element. The block of a row never reads other rows.
 #include "common/step_batch.h"
 #include "ops/cuda/device/intrinsics.cuh"
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/device/swiglu.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/elementwise/norm_scale.cuh"
@@ -22,6 +23,7 @@ __device__ inline float load(const uint16_t* from, int64_t index) {
 
 template <class Element>
 __global__ void embed_rows(const StepHeader* step, const Element* table, int32_t width, float* out) {
+  begin_overlapping();
   const int32_t row = blockIdx.x;
   if (row >= step->rows) return;
   const int64_t token = step_array(step, step->tokens)[row];
@@ -32,6 +34,7 @@ __global__ void embed_rows(const StepHeader* step, const Element* table, int32_t
 __global__ void __launch_bounds__(kThreads)
     add_rms_norm_any(float* x, const float* residual, const float* weight, int32_t width, float eps,
                      float* out, uint16_t* out_bf16) {
+  begin_overlapping();
   const int64_t first = static_cast<int64_t>(blockIdx.x) * width;
   float squares = 0;
   for (int32_t i = threadIdx.x; i < width; i += kThreads) {
@@ -55,8 +58,9 @@ __global__ void __launch_bounds__(kThreads)
 // alias `residual`.
 template <int kVectors>
 __global__ void __launch_bounds__(kMaxNormThreads)
-    add_rms_norm_rows(float* __restrict__ x, const float* residual, const float* __restrict__ weight,
-                      int32_t width, float eps, float* out, uint16_t* out_bf16) {
+    add_rms_norm_rows(float* x, const float* residual, const float* __restrict__ weight, int32_t width,
+                      float eps, float* out, uint16_t* out_bf16) {
+  begin_overlapping();
   const int32_t vectors = width / 4;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * vectors;
   float4 value[kVectors], added[kVectors], factor[kVectors];
@@ -98,6 +102,7 @@ __global__ void __launch_bounds__(kMaxNormThreads)
 
 __global__ void __launch_bounds__(kThreads)
     swiglu_elements(int64_t count, float* gate, const float* up, uint16_t* gate_bf16) {
+  begin_overlapping();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   const float value = swiglu_of(gate[i], up[i]);
@@ -107,6 +112,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     add_elements(int32_t num_partials, int64_t count, const float* partials, float* sum) {
+  begin_overlapping();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   float value = partials[i];
@@ -116,6 +122,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     gather_rows(const StepHeader* step, int32_t width, const float* x, float* out, uint16_t* out_bf16) {
+  begin_overlapping();
   const int32_t row = blockIdx.x;
   if (row >= step->logit_rows) return;
   const int64_t from = static_cast<int64_t>(step_array(step, step->logit_row_ids)[row]) * width;
@@ -132,10 +139,11 @@ void embed(Stream stream, const StepHeader* step, int32_t rows, const void* tabl
            float* out) {
   const Grid grid = {static_cast<uint32_t>(rows)};
   if (dtype == DType::f32)
-    launch<embed_rows<float>>(stream, grid, kThreads, 0, step, static_cast<const float*>(table), width, out);
+    launch_overlapping<embed_rows<float>>(stream, grid, kThreads, 0, step, static_cast<const float*>(table),
+                                          width, out);
   else
-    launch<embed_rows<uint16_t>>(stream, grid, kThreads, 0, step, static_cast<const uint16_t*>(table), width,
-                                 out);
+    launch_overlapping<embed_rows<uint16_t>>(stream, grid, kThreads, 0, step,
+                                             static_cast<const uint16_t*>(table), width, out);
 }
 
 void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* x, const float* residual,
@@ -145,8 +153,8 @@ void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* 
   const bool in_vectors = width % 4 == 0 && width / 4 <= kMaxNormVectors * kMaxNormThreads;
   const uint32_t threads = in_vectors ? threads_for(width / 4, kMaxNormThreads) : kThreads;
   const auto run = [&]<auto kernel>() {
-    launch<kernel>(stream, grid, threads, threads / 32 * sizeof(float), x, residual, weight, width, eps, out,
-                   out_bf16);
+    launch_overlapping<kernel>(stream, grid, threads, threads / 32 * sizeof(float), x, residual, weight,
+                               width, eps, out, out_bf16);
   };
   if (!in_vectors) return run.operator()<add_rms_norm_any>();
   const int32_t vectors = tiles_of(width / 4, static_cast<int32_t>(threads));
@@ -156,18 +164,19 @@ void add_rms_norm(Stream stream, int32_t rows, int32_t width, float eps, float* 
 }
 
 void swiglu(Stream stream, int64_t count, float* gate, const float* up, uint16_t* gate_bf16) {
-  launch<swiglu_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
-                          count, gate, up, gate_bf16);
+  launch_overlapping<swiglu_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)},
+                                      kThreads, 0, count, gate, up, gate_bf16);
 }
 
 void add_partials(Stream stream, int32_t num_partials, int64_t count, const float* partials, float* sum) {
-  launch<add_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)}, kThreads, 0,
-                       num_partials, count, partials, sum);
+  launch_overlapping<add_elements>(stream, {static_cast<uint32_t>((count + kThreads - 1) / kThreads)},
+                                   kThreads, 0, num_partials, count, partials, sum);
 }
 
 void gather_logit_rows(Stream stream, const StepHeader* step, int32_t rows, int32_t width, const float* x,
                        float* out, uint16_t* out_bf16) {
-  launch<gather_rows>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, step, width, x, out, out_bf16);
+  launch_overlapping<gather_rows>(stream, {static_cast<uint32_t>(rows)}, kThreads, 0, step, width, x, out,
+                                  out_bf16);
 }
 
 }  // namespace apar::cuda

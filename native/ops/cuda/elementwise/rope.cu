@@ -1,6 +1,7 @@
 // Head norms, rotary embedding, and the writes to the KV pool. A block computes one head of one row: query
 // heads first, then KV heads.
 #include "ops/cuda/device/float8.cuh"
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/elementwise/elementwise.h"
 #include "ops/cuda/elementwise/norm_scale.cuh"
 #include "ops/cuda/step/step_access.cuh"
@@ -63,6 +64,7 @@ struct KvHead {
 // query head, or its row is padding.
 __device__ inline bool transform(const StepHeader* step, HeadShape shape, const HeadNorms& norms,
                                  const Rotation& rotation, float* q, float* k, KvHead& found) {
+  begin_overlapping();
   const int32_t row = blockIdx.x, head = blockIdx.y, kv_head = head - shape.heads;
   if (row >= step->rows) return false;
   const int64_t position = step_array(step, step->positions)[row];
@@ -88,7 +90,7 @@ __device__ inline void store(uint16_t* to, int64_t index, float value) {
 template <class Element>
 __global__ void __launch_bounds__(kMaxHeadThreads)
     rope_and_store_heads(const StepHeader* step, HeadShape shape, HeadNorms norms, Rotation rotation,
-                         float* q, float* k, const float* __restrict__ v, Element* keys, Element* values) {
+                         float* q, float* k, const float* v, Element* keys, Element* values) {
   KvHead head;
   if (!transform(step, shape, norms, rotation, q, k, head)) return;
   const int32_t half = shape.head_dim / 2;
@@ -137,7 +139,7 @@ struct Fp8Range {
 
 __global__ void __launch_bounds__(kMaxHeadThreads)
     rope_and_store_fp8_heads(const StepHeader* step, HeadShape shape, HeadNorms norms, Rotation rotation,
-                             float* q, float* k, const float* __restrict__ v, uint8_t* keys, uint8_t* values,
+                             float* q, float* k, const float* v, uint8_t* keys, uint8_t* values,
                              KvScale* scales) {
   KvHead head;
   if (!transform(step, shape, norms, rotation, q, k, head)) return;
@@ -172,7 +174,8 @@ void rope_and_store(Stream stream, const StepHeader* step, int32_t rows, HeadSha
   const uint32_t threads = threads_for(shape.head_dim / 2, kMaxHeadThreads);
   constexpr size_t kWarpBytes = kMaxHeadWarps * sizeof(float);  // one value per warp
   const auto run = [&]<auto kernel>(size_t shared_bytes, auto... pool) {
-    launch<kernel>(stream, grid, threads, shared_bytes, step, shape, norms, rotation, q, k, v, pool...);
+    launch_overlapping<kernel>(stream, grid, threads, shared_bytes, step, shape, norms, rotation, q, k, v,
+                               pool...);
   };
   if (kv.format == KvFormat::f32)
     return run.operator()<rope_and_store_heads<float>>(kWarpBytes, static_cast<float*>(kv.keys),

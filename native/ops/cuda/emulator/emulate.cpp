@@ -29,6 +29,7 @@ struct Copy {
 struct Thread {
   Index index;
   bool finished = false;
+  bool waited = false;                      // for the earlier kernels
   std::vector<Copy> open;                   // copies not yet committed
   std::deque<std::vector<Copy>> in_flight;  // committed groups, oldest first
 };
@@ -51,6 +52,9 @@ struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   Barrier barrier;
+  const Overlap* overlap = nullptr;  // of a kernel that may begin before earlier ones have ended
+  bool hides = false;                // Overlap::begins() was called
+  Barrier earlier;                   // of the threads that wait for these
   int live = 0;
   unsigned char* shared = nullptr;
   size_t shared_bytes = 0;
@@ -101,9 +105,11 @@ void run_block(const std::function<void()>& thread) {
   while (static_cast<int>(fibers.size()) < count) fibers.emplace_back();
   block.live = count;
   for (int i = 0; i < count; ++i) {
-    block.threads[i] = {{static_cast<uint32_t>(i), 0, 0}, false, {}, {}};
+    block.threads[i] = {{static_cast<uint32_t>(i), 0, 0}, false, false, {}, {}};
     fibers[i].start([&thread, i] {
       thread();
+      if (block.overlap != nullptr && !block.threads[i].waited)
+        fail("a thread has ended without waiting for the earlier kernels");
       block.threads[i].finished = true;
       --block.live;
       ++block.progress;
@@ -123,7 +129,10 @@ void run_block(const std::function<void()>& thread) {
 
 }  // namespace
 
-void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread) {
+namespace {
+
+void run_blocks(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread,
+                const Overlap* overlap) {
   if (threads < 1 || threads > kMaxThreads || threads % kWarpSize != 0)
     throw std::logic_error("a block has whole warps and at most 1024 threads");
   const size_t rounded = (shared_bytes + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
@@ -132,6 +141,7 @@ void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::func
   block.threads.resize(threads);
   block.shared = shared.data();
   block.shared_bytes = shared_bytes;
+  block.overlap = overlap;
   position.block_size = {threads, 1, 1};
   position.grid = grid;
   const uint64_t blocks = uint64_t{grid.x} * grid.y;
@@ -140,9 +150,31 @@ void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::func
     position.block = {static_cast<uint32_t>(index % grid.x), static_cast<uint32_t>(index / grid.x), 0};
     std::memset(block.shared, 0xff, rounded);
     block.warps.assign(threads / kWarpSize, {});
-    block.barrier = {};
+    block.barrier = block.earlier = {};
+    // Hiding memory takes long, so only in the first and the last block it is shown that nothing is accessed early.
+    block.hides = overlap != nullptr && (i == 0 || i + 1 == blocks);
+    if (block.hides) overlap->begins();
     run_block(thread);
   }
+}
+
+}  // namespace
+
+void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread) {
+  run_blocks(grid, threads, shared_bytes, thread, nullptr);
+}
+
+void run_overlapping(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread,
+                     const Overlap& overlap) {
+  run_blocks(grid, threads, shared_bytes, thread, &overlap);
+}
+
+// The earlier kernels end at the latest possible time: when all threads of the block wait.
+void wait_for_earlier_kernels() {
+  if (block.overlap == nullptr || std::exchange(block.threads[running].waited, true)) return;
+  if (++block.earlier.arrived < static_cast<int>(block.threads.size())) return wait(block.earlier);
+  if (block.hides) block.overlap->go_on();
+  release(block.earlier);
 }
 
 unsigned char* shared_memory() {

@@ -43,8 +43,22 @@ extern Order order;
 // Runs thread() for every thread of every block. Throws std::logic_error on a deadlock and on any error that
 // fail() reports.
 void run_grid(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread);
+
+// What happens around the threads' wait for the earlier kernels, in the first and the last block: begins() is
+// called before the threads start, go_on() when all of them wait.
+struct Overlap {
+  std::function<void()> begins, go_on;
+};
+// The same for a kernel that may begin early. Fails unless every thread calls wait_for_earlier_kernels().
+void run_overlapping(Index grid, uint32_t threads, size_t shared_bytes, const std::function<void()>& thread,
+                     const Overlap& overlap);
+void wait_for_earlier_kernels();
+
 // Runs the work immediately, or records it while the stream is capturing (emulated_device.h).
 void enqueue(void* stream, std::function<void()> work);
+// Enqueues run_overlapping(). What kernels may write cannot be accessed before the threads of a block wait.
+void enqueue_overlapping(void* stream, Index grid, uint32_t threads, size_t shared_bytes,
+                         std::function<void()> thread);
 unsigned char* shared_memory();
 
 void sync_block();

@@ -1,8 +1,10 @@
 #include "ops/cuda/emulator/emulated_device.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "common/error.h"
@@ -21,6 +23,8 @@ EmulatedDevice::EmulatedDevice(uint64_t free_bytes, int32_t multiprocessors)
 void* EmulatedDevice::allocate(size_t bytes, const char* what) {
   if (bytes > info_.free_bytes - allocated_bytes_) throw Error(ErrorCode::out_of_memory, what);
   allocated_bytes_ += bytes;
+  if (std::string_view(what) == "weights" || std::string_view(what) == "rotary angles")
+    constant_.push_back(memory_.size());
   return add_memory(bytes);
 }
 
@@ -98,6 +102,29 @@ void EmulatedDevice::enqueue(std::function<void()> work) {
   if (capturing_) return recording_.push_back(std::move(work));
   ++launches_;
   work();
+}
+
+std::vector<HiddenMemory::Pages> EmulatedDevice::written_by_kernels() const {
+  std::vector<HiddenMemory::Pages> pages;
+  for (size_t i = 0; i < memory_.size(); ++i)
+    if (!std::ranges::binary_search(constant_, i))
+      pages.push_back({memory_[i]->pages(), memory_[i]->page_bytes()});
+  return pages;
+}
+
+void EmulatedDevice::enqueue_overlapping(emulate::Index grid, uint32_t threads, size_t shared_bytes,
+                                         std::function<void()> thread) {
+  enqueue([=, this, thread = std::move(thread)] {
+    ++overlapping_runs_;
+    HiddenMemory memory(written_by_kernels());
+    emulate::run_overlapping(grid, threads, shared_bytes, thread,
+                             {[&] { memory.hide(); }, [&] { memory.show(); }});
+  });
+}
+
+void emulate::enqueue_overlapping(void* stream, Index grid, uint32_t threads, size_t shared_bytes,
+                                  std::function<void()> thread) {
+  static_cast<EmulatedDevice*>(stream)->enqueue_overlapping(grid, threads, shared_bytes, std::move(thread));
 }
 
 void emulate::enqueue(void* stream, std::function<void()> work) {

@@ -29,7 +29,7 @@ int init_all(Nccl::Comm* comms, int count, const int* /*devices*/) {
 }
 
 // Enqueued like a launch, so that a graph captures and replays it.
-int all_gather(const void* from, void* to, size_t count, int type, Nccl::Comm comm, Stream stream) {
+int all_gather(const void* from, void* to, size_t count, int type, Nccl::Comm comm, void* stream) {
   if (type != Nccl::kFloat32) return 4;  // ncclInvalidArgument
   emulate::enqueue(stream, [=, mine = *static_cast<const Comm*>(comm)] {
     mine.group->from[mine.rank] = static_cast<const float*>(from);

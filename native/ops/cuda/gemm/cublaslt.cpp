@@ -74,7 +74,7 @@ struct CublasLt::Library {
           void* preference, int wanted, Heuristic* found, int* count);
   APAR_LT(Matmul, void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b,
           void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
-          const Algorithm* algorithm, void* workspace, size_t workspace_bytes, Stream stream);
+          const Algorithm* algorithm, void* workspace, size_t workspace_bytes, void* stream);
 #undef APAR_LT
 };
 
@@ -157,7 +157,7 @@ void CublasLt::multiply(const GemmCall& call) {
     unpack_bf16(device_.stream(), layer.weights, layer.half, layer.outs, call.in, scratch_);
     check(library_->Matmul(handle_, p.desc, &one, scratch_, p.w, call.x_bf16, p.x, &zero, layer.out, p.out,
                            layer.out, p.out, &p.algorithm, workspace_, kCublasLtWorkspaceBytes,
-                           device_.stream()),
+                           device_.stream().handle),
           "cublasLtMatmul");
     if (layer.bias != nullptr) add_bias(device_.stream(), call.rows, layer.outs, layer.bias, layer.out);
   }

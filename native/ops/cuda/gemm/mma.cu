@@ -2,6 +2,7 @@
 // the 16-row operand of mma.m16n8k16, and rows of x are its 8 columns.
 #include "ops/cuda/gemm/gemm.h"
 
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/gemm/blocks.cuh"
 #include "ops/cuda/gemm/formats.cuh"
 
@@ -22,12 +23,16 @@ struct Shape {
 };
 
 template <class Format, int kRows>
-__device__ inline void load_stage(const GemmCall& call, const unsigned char* weights, int first_row,
-                                  int k_tile, unsigned char* stage) {
+__device__ inline void load_weights(const unsigned char* weights, int k_tile, unsigned char* stage) {
   constexpr int kThreads = Shape<kRows>::kThreads;
   const unsigned char* const tile = weights + static_cast<int64_t>(k_tile) * Format::kBytes;
   for (int i = threadIdx.x; i < Format::kBytes / kCopyBytes; i += kThreads)
     copy_async(stage + i * kCopyBytes, tile + i * kCopyBytes, true);
+}
+
+template <class Format, int kRows>
+__device__ inline void load_inputs(const GemmCall& call, int first_row, int k_tile, unsigned char* stage) {
+  constexpr int kThreads = Shape<kRows>::kThreads;
   unsigned char* const x_stage = stage + Format::kBytes;
   for (int i = threadIdx.x; i < kRows * 8; i += kThreads) {
     const int row = i / 8, piece = i % 8, input = k_tile * kTileInputs + piece * 8;
@@ -112,10 +117,11 @@ __device__ inline void for_each_pair(const TileSums& sums, Visit visit) {
 }
 
 // A block computes the outputs of one tile for up to kRows rows: either one split, or (kSequential) all
-// splits one after the other.
+// splits one after the other. If it may begin early (`overlaps`), it requests the weights of all stages
+// before it waits.
 template <class Format, int kRows, bool kSequential>
 __global__ void __launch_bounds__(Shape<kRows>::kThreads)
-    gemm_tiles(const __grid_constant__ GemmCall call, int32_t splits) {
+    gemm_tiles(const __grid_constant__ GemmCall call, int32_t splits, bool overlaps) {
   using S = Shape<kRows>;
   using TileSums = Sums<S::kOutBlocks, S::kRowBlocks>;
   constexpr int kStageBytes = Format::kBytes + kRows * kInputBytes;
@@ -126,9 +132,17 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
       tile_work<Format>(call, blockIdx.x / row_tiles, split_of_block, kSequential ? 1 : splits);
   const int begin = work.begin, end = work.end;
   unsigned char* const stages = shared_memory();
-  for (int i = 0; i < S::kStages - 1; ++i) {
-    if (begin + i < end)
-      load_stage<Format, kRows>(call, work.weights, first_row, begin + i, stages + i * kStageBytes);
+  const auto stage_of = [&](int k) { return stages + (k - begin) % S::kStages * kStageBytes; };
+  const int first_end = begin + S::kStages - 1 < end ? begin + S::kStages - 1 : end;
+  let_next_kernel_begin();
+  if (overlaps)
+    for (int k = begin; k < first_end; ++k) load_weights<Format, kRows>(work.weights, k, stage_of(k));
+  wait_for_earlier_kernels();
+  for (int k = begin; k < begin + S::kStages - 1; ++k) {
+    if (k < first_end) {
+      if (!overlaps) load_weights<Format, kRows>(work.weights, k, stage_of(k));
+      load_inputs<Format, kRows>(call, first_row, k, stage_of(k));
+    }
     copy_commit();
   }
   TileSums sums, total;
@@ -139,11 +153,12 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     copy_wait<S::kStages - 2>();
     __syncthreads();
     const int next = k + S::kStages - 1;
-    if (next < end)
-      load_stage<Format, kRows>(call, work.weights, first_row, next,
-                                stages + (next - begin) % S::kStages * kStageBytes);
+    if (next < end) {
+      load_weights<Format, kRows>(work.weights, next, stage_of(next));
+      load_inputs<Format, kRows>(call, first_row, next, stage_of(next));
+    }
     copy_commit();
-    multiply_stage<Format, kRows, kSequential>(stages + (k - begin) % S::kStages * kStageBytes, sums);
+    multiply_stage<Format, kRows, kSequential>(stage_of(k), sums);
     if constexpr (kSequential) {
       if (k + 1 < split_end) continue;
 #pragma unroll
@@ -183,8 +198,8 @@ void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const Grid grid = {static_cast<uint32_t>(call.tiles) * row_tiles,
                      kSequential ? 1 : static_cast<uint32_t>(plan.splits)};
   constexpr size_t kShared = size_t{Shape<kRows>::kStages} * (Format::kBytes + kRows * kInputBytes);
-  launch<gemm_tiles<Format, kRows, kSequential>>(stream, grid, Shape<kRows>::kThreads, kShared, call,
-                                                 plan.splits);
+  launch_overlapping<gemm_tiles<Format, kRows, kSequential>>(stream, grid, Shape<kRows>::kThreads, kShared,
+                                                             call, plan.splits, stream.overlaps);
 }
 
 template <class Format>

@@ -1,5 +1,6 @@
 // Matrix products of row-major weights, of any shape.
 #include "ops/cuda/device/intrinsics.cuh"
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/gemm/gemm.h"
 
 namespace apar::cuda {
@@ -19,6 +20,7 @@ constexpr int kPlainRows = 4;
 template <class Element>
 __global__ void __launch_bounds__(kPlainThreads)
     plain_outputs(const __grid_constant__ GemmProjection layer, const __grid_constant__ GemmCall call) {
+  begin_overlapping();
   const int out = blockIdx.x * (kPlainThreads / 32) + threadIdx.x / 32, first_row = blockIdx.y * kPlainRows;
   if (out >= layer.outs) return;
   const auto* const weights =
@@ -48,9 +50,9 @@ void plain_gemm(Stream stream, const GemmCall& call, DType weights) {
     const Grid grid = {static_cast<uint32_t>(tiles_of(layer.outs, kPlainThreads / 32)),
                        static_cast<uint32_t>(tiles_of(call.rows, kPlainRows))};
     if (weights == DType::f32)
-      launch<plain_outputs<float>>(stream, grid, kPlainThreads, 0, layer, call);
+      launch_overlapping<plain_outputs<float>>(stream, grid, kPlainThreads, 0, layer, call);
     else
-      launch<plain_outputs<uint16_t>>(stream, grid, kPlainThreads, 0, layer, call);
+      launch_overlapping<plain_outputs<uint16_t>>(stream, grid, kPlainThreads, 0, layer, call);
   }
 }
 

@@ -2,6 +2,7 @@
 // weights from memory straight into registers, several tiles ahead, without shared memory and without
 // barriers. The sums are those of the mma kernel, instruction by instruction, so a row's bits do not depend
 // on the number of rows.
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/gemm/blocks.cuh"
 #include "ops/cuda/gemm/formats.cuh"
 #include "ops/cuda/gemm/gemm.h"
@@ -76,6 +77,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     stream_tiles(const __grid_constant__ GemmCall call, int32_t splits) {
   constexpr int kTiles = kWeightTilesAhead<Format>;
   static_assert(kTiles % kXTilesAhead == 0);
+  let_next_kernel_begin();
   const int lane = threadIdx.x % 32, block = threadIdx.x / 32, split = blockIdx.y;
   const TileWork work = tile_work<Format>(call, blockIdx.x, split, splits);
   const auto tile_at = [&](int k) { return work.weights + static_cast<int64_t>(k) * Format::kBytes; };
@@ -84,6 +86,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll
   for (int i = 0; i < kTiles; ++i)
     if (work.begin + i < work.end) weights[i].fetch(tile_at(work.begin + i), block, lane);
+  wait_for_earlier_kernels();  // weights are loaded meanwhile
 #pragma unroll
   for (int i = 0; i < kXTilesAhead; ++i) x[i].fetch(call, work.begin + i, lane);
 
@@ -114,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 template <class Format>
 void launch_stream(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const Grid grid = {static_cast<uint32_t>(call.tiles), static_cast<uint32_t>(plan.splits)};
-  launch<stream_tiles<Format>>(stream, grid, kThreads, sizeof(int32_t), call, plan.splits);
+  launch_overlapping<stream_tiles<Format>>(stream, grid, kThreads, sizeof(int32_t), call, plan.splits);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ops/cuda/device/hopper.cuh"
+#include "ops/cuda/device/overlap.cuh"
 #include "ops/cuda/gemm/blocks.cuh"
 #include "ops/cuda/gemm/formats.cuh"
 #include "ops/cuda/gemm/gemm.h"
@@ -54,22 +55,29 @@ struct Stages {
 
 #if APAR_HOPPER
 
-// Issues the copies of all stages. Executed by one thread.
+// Issues the copies of all stages. Executed by one thread. Those of the weights of the first `ahead` stages
+// are issued before it waits for earlier kernels.
 template <class Format, int kRows>
 __device__ inline void fill_stages(const Stages<Format, kRows>& stages, const TensorMap& x,
                                    const unsigned char* const (&weights)[kWarpgroups], int tiles, int begin,
-                                   int end, int first_row) {
-  for (int k = begin; k < end; ++k) {
-    const int i = k - begin;
+                                   int end, int first_row, int ahead) {
+  const auto copy_weights = [&](int i) {
     uint64_t* const full = stages.full + i % stages.kCount;
-    stages.wait_empty(i);
     barrier_arrive_expect(full, stages.kInputBytes + tiles * Format::kBytes);
-    box_copy(stages.inputs(i), x, k * kTileInputs, first_row, full);
 #pragma unroll
     for (int tile = 0; tile < kWarpgroups; ++tile)
       if (tile < tiles)
-        bulk_copy(stages.weights(i, tile), weights[tile] + static_cast<int64_t>(k) * Format::kBytes,
+        bulk_copy(stages.weights(i, tile), weights[tile] + static_cast<int64_t>(begin + i) * Format::kBytes,
                   Format::kBytes, full);
+  };
+  for (int i = 0; i < ahead; ++i) copy_weights(i);
+  wait_for_earlier_kernels();
+  for (int i = 0; begin + i < end; ++i) {
+    if (i >= ahead) {
+      stages.wait_empty(i);
+      copy_weights(i);
+    }
+    box_copy(stages.inputs(i), x, (begin + i) * kTileInputs, first_row, stages.full + i % stages.kCount);
   }
 }
 
@@ -126,7 +134,7 @@ __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned ch
 template <class Format, int kRows>
 __global__ void __launch_bounds__(kThreads, 1)
     wgmma_tiles(const __grid_constant__ GemmCall call, const __grid_constant__ TensorMap x, int32_t splits,
-                bool sequential) {
+                bool sequential, bool overlaps) {
 #if APAR_HOPPER
   const Stages<Format, kRows> stages;
   const int row_tiles = (call.rows + kRows - 1) / kRows;
@@ -140,14 +148,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   };
   const TileWork work = work_of(warp / 4);
   const int begin = work.begin, end = work.end;
+  let_next_kernel_begin();
   if (threadIdx.x == 0) stages.init();
   __syncthreads();
 
   if (warp == kConsumers) {
-    if (lane == 0)
-      fill_stages(stages, x, {work_of(0).weights, work_of(1).weights}, tiles, begin, end, first_row);
+    if (lane == 0) {
+      const int ahead = !overlaps ? 0 : end - begin < stages.kCount ? end - begin : stages.kCount;
+      fill_stages(stages, x, {work_of(0).weights, work_of(1).weights}, tiles, begin, end, first_row, ahead);
+    } else {
+      wait_for_earlier_kernels();
+    }
     __syncwarp();
   } else {
+    wait_for_earlier_kernels();
     const int warpgroup = warp / 4;
     const bool has_tile = warpgroup < tiles;
     float sums[kRows / 2] = {}, total[kRows / 2];
@@ -193,9 +207,9 @@ void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const auto pairs = static_cast<uint32_t>(tiles_of(call.tiles, kWarpgroups));
   const Grid grid = {pairs * static_cast<uint32_t>(tiles_of(call.rows, kRows)),
                      plan.sequential ? 1 : static_cast<uint32_t>(plan.splits)};
-  launch<wgmma_tiles<Format, kRows>>(stream, grid, kThreads, Stages<Format, kRows>::kShared, call,
-                                     make_tensor_map(call.x_bf16, call.rows, call.in, kRows), plan.splits,
-                                     plan.sequential);
+  launch_overlapping<wgmma_tiles<Format, kRows>>(stream, grid, kThreads, Stages<Format, kRows>::kShared, call,
+                                                 make_tensor_map(call.x_bf16, call.rows, call.in, kRows),
+                                                 plan.splits, plan.sequential, stream.overlaps);
 }
 
 template <class Format>
