@@ -124,7 +124,7 @@ class CudaOps final : public Ops {
   float* rope_ = nullptr;         // [max_context][rope_frequencies][cos, sin]
   AttentionPartials attention_partials_;
   int64_t max_partials_ = 0;
-  AttentionGrid attention_grid_;
+  int32_t attention_blocks_ = 0;
 
   const bool fusion_ = switched_on("APAR_CUDA_FUSION", true);
   const Sharing sharing_ = sharing_from_environment();

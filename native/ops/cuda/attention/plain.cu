@@ -110,20 +110,18 @@ struct PlainQuery {
 
 // A block computes one pair of a work item and a KV head after another, a warp one query after another.
 template <class Kv>
-__global__ void __launch_bounds__(kThreads, 4)
-    plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
-                AttentionPartials partials) {
+__global__ void __launch_bounds__(kThreads) plain_items(const StepHeader* step, HeadShape shape, float scale,
+                                                        const float* q, Kv kv, AttentionPartials partials) {
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,
                 group = shape.group();
-  const AttentionItem* const items = step_items(step, large ? step->large_items : step->small_items);
-  const int32_t count = large ? step->num_large_items : step->num_small_items;
+  const AttentionItem* const items = step_items(step, step->items);
   const int32_t* const rows = step_array(step, step->query_rows);
   const int32_t* const contexts = step_array(step, step->contexts);
   float* const mine = reinterpret_cast<float*>(shared_memory()) + warp * (2 * head_dim + kChunkTokens);
   float* const my_q = mine + kChunkTokens;
   float* const folded = my_q + head_dim;
 
-  for (int32_t index = blockIdx.x; index < count * shape.kv_heads; index += gridDim.x) {
+  for (int32_t index = blockIdx.x; index < step->num_items * shape.kv_heads; index += gridDim.x) {
     const AttentionItem item = items[index / shape.kv_heads];
     const int32_t kv_head = index % shape.kv_heads;
     const PlainQuery<Kv> query = {
@@ -222,20 +220,17 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 }  // namespace
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                     AttentionPartials partials, AttentionGrid grid) {
+                     AttentionPartials partials, int32_t blocks) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
-    for (const bool large : {false, true})
-      launch<plain_items<Kv>>(stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)},
-                              kThreads, plain_shared_bytes(shape), step, large, shape, scale, q,
-                              Kv{kv, shape.head_dim}, partials);
+    launch<plain_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kThreads, plain_shared_bytes(shape),
+                            step, shape, scale, q, Kv{kv, shape.head_dim}, partials);
   });
 }
 
-AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
+int32_t attention_plain_blocks(HeadShape shape, KvFormat format) {
   return with_kv(format, [&]<class Kv>() {
-    const int32_t blocks = blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
-    return AttentionGrid{blocks, blocks};
+    return blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
   });
 }
 

@@ -18,8 +18,7 @@ constexpr int32_t kChunkTokens = 64;
 constexpr int32_t kSpanTokens = 256;
 constexpr int32_t kSpanChunks = kSpanTokens / kChunkTokens;
 
-// The maximum number of query vectors (rows x heads of a group) of a small and of a large item. The items of
-// each kind are computed by one launch.
+// The maximum number of query vectors (rows x heads of a group) of a small and of a large item.
 constexpr int32_t kSmallQueries = 16;
 constexpr int32_t kLargeQueries = 64;
 
