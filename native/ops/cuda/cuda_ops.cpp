@@ -35,8 +35,8 @@ int32_t CudaOps::width_of(const float* data) const {
 // tokens.
 void CudaOps::begin_step(const StepBatch& batch) {
   graphs_.abandon();  // discards the previous step if an error ended it between two operations
-  work_.build(batch, shape_.group(), max_partials_, max_slots_);
-  if (work_.num_partials() > max_partials_)
+  work_.build(batch, shape_.group(), limits_);
+  if (work_.num_partials() > limits_.partials)
     throw Error(ErrorCode::internal, "a step's partial results exceed their buffer");
   write_step(batch, work_, words_);
   if (words_.size() > max_step_words_)

@@ -52,7 +52,7 @@ TEST_CASE("one attention whose result is the mean of the values") {
   constexpr HeadShape kShape = {2, 1, 64};
   const TreeBatch tree = fan_batch(64, 16, 3);
   AttentionWork work;
-  work.build(tree.batch(), kShape.group(), AttentionWork::max_partials(3, 80));
+  work.build(tree.batch(), kShape.group(), {AttentionWork::max_partials(3, 80)});
   const DeviceArray<int32_t> step(*device, step_words(tree.batch(), work));
   const size_t pool = static_cast<size_t>(tree.num_blocks()) * kBlockTokens * kShape.head_dim;
   std::vector<float> values(pool);

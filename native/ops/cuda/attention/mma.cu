@@ -105,14 +105,15 @@ __device__ inline int32_t attend_large(const MmaArgs& args, int32_t index, int32
   unsigned char* const queries = warp_queries<Kv>(shared);
   const int first_query = static_cast<int>(threadIdx.x / 32) * kQueriesPerWarp, lane = threadIdx.x % 32;
   Chunks<Kv> ring(args, index, end, shared);
-  for (; index < end; index += gridDim.x) {
+  for (; index < end; index = next_in_turn(index)) {
     const Task task = task_at(args, index);
+    const int chunks = task.chunks();
     const bool has_queries = first_query < num_queries(args, task);
     if (has_queries) load_queries<Kv>(args, task, first_query, queries);
     const Visible visible(args, task, first_query + lane / 4);
     Partial<Kv::kDim> folded;
     folded.clear();
-    for (int chunk = 0; chunk < task.chunks(); ++chunk) {
+    for (int chunk = 0; chunk < chunks; ++chunk) {
       const unsigned char* at = ring.next();
       if (!has_queries) continue;
       const int first = chunk * kChunkTokens;
@@ -124,12 +125,15 @@ __device__ inline int32_t attend_large(const MmaArgs& args, int32_t index, int32
       };
       Partial<Kv::kDim> partial;
       attend_chunk<Kv, kChunkTokens>(queries, args.scale, seen, next_side, partial);
-      if (task.item.folded != 0)
-        folded.fold(partial);
-      else
-        store_partial<Kv>(args, task, chunk, first_query, partial);
+      if (task.item.folded == 0) {
+        store_partial<Kv>(args, task, chunk, first_query, false, partial);
+        continue;
+      }
+      folded.fold(partial);
+      if (chunk % kSpanChunks != kSpanChunks - 1 && chunk != chunks - 1) continue;
+      store_partial<Kv>(args, task, 0, first_query, chunk >= kSpanChunks, folded);
+      folded.clear();
     }
-    if (has_queries && task.item.folded != 0) store_partial<Kv>(args, task, 0, first_query, folded);
   }
   return index;
 }
@@ -141,28 +145,31 @@ __device__ inline void attend_small(const MmaArgs& args, int32_t index, int32_t 
   unsigned char* const queries = warp_queries<Kv>(shared);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   Units<Kv> units(args, index, end, shared);
-  for (; index < end; index += gridDim.x) {
+  for (; index < end; index = next_in_turn(index)) {
     const Task task = task_at(args, index);
     const int chunks = task.chunks();
-    // Folding one partial result into an empty one does not change it.
-    const bool folds = task.item.folded != 0 && chunks > 1;
-    if (warp < chunks) {
-      load_queries<Kv>(args, task, 0, queries);
-      const Visible visible(args, task, lane / 4);
-      const int first = warp * kChunkTokens;
-      const int seen[2] = {visible.tokens[0] - first, visible.tokens[1] - first};
-      Partial<Kv::kDim> partial;
-      attend_chunk<Kv, Kv::kUnitTokens>(
-          queries, args.scale, seen, [&] { return units.next(); }, partial);
-      if (folds)
-        give_partial<Kv>(shared, units.current(), partial);
-      else
-        store_partial<Kv>(args, task, warp, 0, partial);
+    if (warp < chunks) load_queries<Kv>(args, task, 0, queries);
+    const Visible visible(args, task, lane / 4);
+    for (int span = 0; span < chunks; span += kSpanChunks) {
+      const int count = chunks - span < kSpanChunks ? chunks - span : kSpanChunks;
+      // Folding one partial result into an empty one does not change it.
+      const bool exchanges = task.item.folded != 0 && count > 1;
+      if (warp < count) {
+        const int chunk = span + warp, first = chunk * kChunkTokens;
+        const int seen[2] = {visible.tokens[0] - first, visible.tokens[1] - first};
+        Partial<Kv::kDim> partial;
+        attend_chunk<Kv, Kv::kUnitTokens>(
+            queries, args.scale, seen, [&] { return units.next(); }, partial);
+        if (exchanges)
+          give_partial<Kv>(shared, units.current(), partial);
+        else
+          store_partial<Kv>(args, task, task.item.folded != 0 ? 0 : chunk, 0, span > 0, partial);
+      }
+      if (!exchanges) continue;
+      __syncthreads();
+      fold_given<Kv>(args, task, count, span > 0, shared, exchange<Kv>(shared));
+      __syncthreads();  // the next copies overwrite what was exchanged
     }
-    if (!folds) continue;
-    __syncthreads();
-    fold_given<Kv>(args, task, chunks, shared, exchange<Kv>(shared));
-    __syncthreads();  // the next copies overwrite what was exchanged
   }
 }
 

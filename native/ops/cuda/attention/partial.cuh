@@ -47,30 +47,52 @@ __device__ inline int64_t partial_at(const MmaArgs& args, const Task& task, int 
   return static_cast<int64_t>(index) * args.shape.heads + task.kv_head * group + query % group;
 }
 
-// Writes a thread's kPairs pairs of a query's sums, which lie kStride dimensions apart from dimension 2 *
-// lane on; lane 0 also writes the scales. All lanes of a warp call it; those without a query pass `valid`
-// false. `sum` is called with the number of a pair and of its element.
+// Writes a thread's share of a query's partial result: pairs of sums that lie kStride dimensions apart, from
+// dimension 2 * lane on; lane 0 also writes the scales. With `fold` it is folded into the result that is
+// there, as the merge kernel does, where the same lanes or earlier ones of the block have written that. All
+// lanes of a warp call this; those without a query pass `valid` false. sum(pair, i): element i of a pair.
 template <int kDim, int kStride, class Sum>
 __device__ inline void store_row(const AttentionPartials& to, int64_t at, bool valid, int lane, float max,
-                                 float total, Sum sum) {
+                                 float total, bool fold, Sum sum) {
+  float2* const scales = reinterpret_cast<float2*>(to.scales + 2 * at);
+  float weight = 0, next_weight = 1;
+  if (fold) {
+    if (valid) {
+      const float2 before = *scales;
+      const float common = fmaxf(before.x, max);
+      weight = partial_weight(before.x, common);
+      next_weight = partial_weight(max, common);
+      total = merged_sum(before.y, weight, total, next_weight);
+      max = common;
+    }
+    __syncwarp();  // before the scales are overwritten
+  }
   if (!valid) return;
-  if (lane == 0) *reinterpret_cast<float2*>(to.scales + 2 * at) = make_float2(max, total);
+  if (lane == 0) *scales = make_float2(max, total);
   float* const sums = to.sums + at * kDim + 2 * lane;
 #pragma unroll
-  for (int pair = 0; pair < kDim / kStride; ++pair)
-    *reinterpret_cast<float2*>(sums + pair * kStride) = make_float2(sum(pair, 0), sum(pair, 1));
+  for (int pair = 0; pair < kDim / kStride; ++pair) {
+    float2* const stored = reinterpret_cast<float2*>(sums + pair * kStride);
+    float2 value = make_float2(sum(pair, 0), sum(pair, 1));
+    if (fold) {
+      const float2 before = *stored;
+      value = make_float2(merged_sum(before.x, weight, value.x, next_weight),
+                          merged_sum(before.y, weight, value.y, next_weight));
+    }
+    *stored = value;
+  }
 }
 
 template <class Kv>
 __device__ inline void store_partial(const MmaArgs& args, const Task& task, int chunk, int first_query,
-                                     const Partial<Kv::kDim>& partial) {
+                                     bool fold, const Partial<Kv::kDim>& partial) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int query = first_query + lane / 4 + 8 * half;
     store_row<Kv::kDim, 8>(args.partials, partial_at(args, task, chunk, query),
                            query < num_queries(args, task), lane % 4, partial.max[half], partial.total[half],
-                           [&](int pair, int i) { return partial.sums[pair][2 * half + i]; });
+                           fold, [&](int pair, int i) { return partial.sums[pair][2 * half + i]; });
   }
 }
 
@@ -108,9 +130,9 @@ __device__ inline void give_partial(unsigned char* shared, unsigned char* unit,
 }
 
 // Folds the partial results of the first `count` warps in order, as Partial::fold() does, and writes the
-// result. A thread folds every eighth pair of one query.
+// result, or folds it into the one that is there. A thread folds every eighth pair of one query.
 template <class Kv>
-__device__ inline void fold_given(const MmaArgs& args, const Task& task, int count,
+__device__ inline void fold_given(const MmaArgs& args, const Task& task, int count, bool fold,
                                   const unsigned char* shared, const Exchange& given) {
   constexpr int kPairs = Kv::kDim / 16;
   const int query = threadIdx.x / 8, lane = threadIdx.x % 8;
@@ -131,7 +153,7 @@ __device__ inline void fold_given(const MmaArgs& args, const Task& task, int cou
     }
   }
   store_row<Kv::kDim, 16>(args.partials, partial_at(args, task, 0, query), query < num_queries(args, task),
-                          lane, max, total, [&](int pair, int i) { return sums[pair][i]; });
+                          lane, max, total, fold, [&](int pair, int i) { return sums[pair][i]; });
 }
 
 }  // namespace apar::cuda

@@ -72,8 +72,7 @@ struct Task {
 
   __device__ int chunks() const { return (item.num_tokens + kChunkTokens - 1) / kChunkTokens; }
 };
-// The pairs of an item and a KV head are numbered. A block computes those with numbers blockIdx.x,
-// blockIdx.x + gridDim.x, ...
+// The pairs of an item and a KV head are numbered.
 __device__ inline Task task_at(const MmaArgs& args, int32_t index) {
   return {step_items(args.step, args.step->items)[index / args.shape.kv_heads], index % args.shape.kv_heads};
 }
@@ -89,7 +88,7 @@ __device__ inline int32_t context_of(const MmaArgs& args, const Task& task, int 
 // Where the keys and values of a token of the task lie in the pool, or -1 beyond its tokens.
 __device__ inline int32_t place_of(const MmaArgs& args, const Task& task, int token) {
   if (token >= task.item.num_tokens) return -1;
-  const int32_t slot = step_array(args.step, args.step->item_slots)[task.item.first_slot + token];
+  const int32_t slot = item_slot(args.step, task.item, token);
   return static_cast<int32_t>(pool_token(slot, args.shape.kv_heads, task.kv_head));
 }
 
@@ -189,7 +188,7 @@ class Chunks {
       if (++chunk_ < task_.chunks()) {
         find_tokens();
       } else {
-        index_ += gridDim.x;
+        index_ = next_in_turn(index_);
         begin_item();
       }
     }
@@ -238,7 +237,7 @@ class Units {
   // Goes on to the first item from here on that has a chunk for this warp.
   __device__ void find_chunk() {
     while (index_ < end_ && chunk_ >= task_.chunks()) {
-      index_ += gridDim.x;
+      index_ = next_in_turn(index_);
       chunk_ = threadIdx.x / 32;
       if (index_ < end_) task_ = task_at(args_, index_);
     }

@@ -40,6 +40,7 @@ void write_step(const StepBatch& batch, const AttentionWork& work, std::vector<i
   header.items = append(words, work.large_items());
   append(words, work.small_items());
   header.item_slots = append(words, work.slots());
+  header.chunk_slots = append(words, work.chunk_slots());
   header.merge_begin = append(words, work.merge_begin());
   header.merge_partials = append(words, work.merge_partials());
   std::memcpy(words.data(), &header, sizeof(header));

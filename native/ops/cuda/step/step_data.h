@@ -23,6 +23,7 @@ struct StepHeader {
   int32_t contexts = 0;       // [planned_rows]
   int32_t items = 0;          // [num_items] AttentionItem, the large ones first
   int32_t item_slots = 0;
+  int32_t chunk_slots = 0;
   int32_t merge_begin = 0;  // [planned_rows + 1]
   int32_t merge_partials = 0;
 };
