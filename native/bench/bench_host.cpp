@@ -19,6 +19,7 @@ using bench::now_s;
 namespace {
 
 constexpr int32_t kVocab = 32000, kBlocks = 40000, kRows = 1024, kContext = 4096, kPrompt = 450;
+constexpr int32_t kBusyItems = 9;  // two blocks on each of 132 multiprocessors, 32 KV heads
 constexpr int32_t kFork = 5, kChild = 6, kEnd = 7;
 
 // Does the host work of CudaOps, and returns tokens that fork while `forks` is set.
@@ -37,7 +38,8 @@ class HostModel final : public Model {
   void draw(const StepBatch& batch, std::span<const TokenDraw>, std::span<DrawnToken> drawn) override {
     const double begin = now_s();
     check_batch(batch, drawn.size() * kVocab, {kVocab, kBlocks, kRows, kContext});
-    work_.build(batch, 1, cuda::AttentionWork::max_partials(kRows, kContext));
+    work_.build(batch, 1,
+                {.partials = cuda::AttentionWork::max_partials(kRows, kContext), .busy_items = kBusyItems});
     cuda::write_step(batch, work_, words_);
     pinned_.resize(words_.size());
     std::memcpy(pinned_.data(), words_.data(), words_.size() * sizeof(int32_t));

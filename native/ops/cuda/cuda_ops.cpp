@@ -35,8 +35,8 @@ int32_t CudaOps::width_of(const float* data) const {
 // tokens.
 void CudaOps::begin_step(const StepBatch& batch) {
   graphs_.abandon();  // discards the previous step if an error ended it between two operations
-  work_.build(batch, shape_.group(), max_partials_, max_slots_);
-  if (work_.num_partials() > max_partials_)
+  work_.build(batch, shape_.group(), limits_);
+  if (work_.num_partials() > limits_.partials)
     throw Error(ErrorCode::internal, "a step's partial results exceed their buffer");
   write_step(batch, work_, words_);
   if (words_.size() > max_step_words_)
@@ -93,7 +93,7 @@ void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
 void CudaOps::attention(int32_t layer, const float* q, float* out) {
   enqueue(rows_, [&](Stream stream, int32_t rows) {
     const auto kernel = attention_mma_supports(shape_, config_.kv_format) ? attention_mma : attention_plain;
-    kernel(stream, step_, shape_, q, kv_layer(layer), attention_partials_, attention_grid_);
+    kernel(stream, step_, shape_, q, kv_layer(layer), attention_partials_, attention_blocks_);
     attention_merge(stream, step_, rows, shape_, attention_partials_, out, buffer(out).bf16);
   });
 }

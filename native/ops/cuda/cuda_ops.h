@@ -125,13 +125,12 @@ class CudaOps final : public Ops {
   KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], only for fp8
   float* rope_ = nullptr;         // [max_context][rope_frequencies][cos, sin]
   AttentionPartials attention_partials_;
-  int64_t max_partials_ = 0;
-  AttentionGrid attention_grid_;
+  int32_t attention_blocks_ = 0;
 
   const bool fusion_ = switched_on("APAR_CUDA_FUSION", true);
   const Sharing sharing_ = sharing_from_environment();
   AttentionWork work_;
-  int64_t max_slots_ = 0;
+  AttentionLimits limits_;
   std::vector<int32_t> words_;      // the step as uploaded
   int32_t* pinned_step_ = nullptr;  // [max_step_words_]
   StepHeader* step_ = nullptr;      // on the device

@@ -28,14 +28,14 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
       // A row of bf16 tiles is the largest unit that is staged, larger than a row that is not packed.
       staging_(*device_, std::max(kStagingBytes, tile_row_bytes(config.max_inputs, WeightFormat::bf16))) {
   allocate_kv();
-  max_partials_ = AttentionWork::max_partials(config.max_rows, config.max_context);
-  const size_t scores = static_cast<size_t>(max_partials_) * config.num_heads;
+  limits_.partials = max_step_partials(config);
+  limits_.slots = max_step_slots(config, sharing_);
+  const size_t scores = static_cast<size_t>(limits_.partials) * config.num_heads;
   attention_partials_.sums =
       static_cast<float*>(device_->allocate(scores * config.head_dim * sizeof(float), "partial attention"));
   attention_partials_.scales =
       static_cast<float*>(device_->allocate(scores * 2 * sizeof(float), "partial attention"));
-  max_slots_ = max_step_slots(config, sharing_);
-  max_step_words_ = max_step_words(config, max_partials_, max_slots_);
+  max_step_words_ = max_step_words(config, limits_.partials, limits_.slots);
   pinned_step_ = static_cast<int32_t*>(device_->allocate_pinned(max_step_words_ * sizeof(int32_t)));
   step_ = static_cast<StepHeader*>(device_->allocate(max_step_words_ * sizeof(int32_t), "step data"));
   gemm_device_ = {device_->info().multiprocessors, device_->info().capability, gemm_backend_,
@@ -51,9 +51,10 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
   allocate_drafts();
-  attention_grid_ = attention_mma_supports(shape_, config.kv_format)
-                        ? attention_mma_grid(shape_, config.kv_format)
-                        : attention_plain_grid(shape_, config.kv_format);
+  attention_blocks_ = attention_mma_supports(shape_, config.kv_format)
+                          ? attention_mma_blocks(shape_, config.kv_format)
+                          : attention_plain_blocks(shape_, config.kv_format);
+  limits_.busy_items = tiles_of(attention_blocks_, config.num_kv_heads);
   if (config.time_steps) timer_ = device_->make_timer();
   fill_rope_table();
 }

@@ -16,20 +16,29 @@ uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks) {
          kv_token_bytes(config.kv_format, config.head_dim);
 }
 
+int64_t max_step_partials(const OpsConfig& config) {
+  const int64_t bytes = int64_t{config.num_heads} * (config.head_dim + 2) * int64_t{sizeof(float)};
+  const int64_t useful = AttentionWork::max_partials(config.max_rows, config.max_context);
+  return std::max(int64_t{config.max_rows}, std::min(useful, kPartialBytes / bytes));
+}
+
 int64_t max_step_slots(const OpsConfig& config, Sharing sharing) {
   const int64_t rows = config.max_rows;
   if (sharing == Sharing::never) return rows * config.max_context;
-  // A token in a chunk or span within which sequences diverge is listed once per sequence that reads it. That
-  // adds less than a span per sequence.
-  return int64_t{config.num_blocks} * kBlockTokens + rows * kSpanTokens;
+  // A token is listed once for all prompts and once for all other sequences. In a chunk or span within which
+  // sequences diverge it is listed once per sequence that reads it, which adds less than a span per sequence.
+  return int64_t{2} * config.num_blocks * kBlockTokens + rows * kSpanTokens;
 }
 
 size_t max_step_words(const OpsConfig& config, int64_t max_partials, int64_t max_slots) {
   constexpr int64_t kWordsPerItem = sizeof(AttentionItem) / sizeof(int32_t);
   constexpr int64_t kHeaderWords = sizeof(StepHeader) / sizeof(int32_t);
   const int64_t rows = config.max_rows;
+  // Of the first items of all paths.
+  const int64_t chunk_slots = rows * ((config.max_context + kChunkTokens - 1) / kChunkTokens);
   // Every item has at least one partial result.
-  return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + max_partials * (kWordsPerItem + 1));
+  return static_cast<size_t>(kHeaderWords + 7 * rows + 1 + max_slots + chunk_slots +
+                             max_partials * (kWordsPerItem + 1));
 }
 
 namespace {
@@ -67,7 +76,7 @@ uint64_t CudaMemory::buffer_bytes(uint64_t count) const {
 
 uint64_t CudaMemory::step_bytes(const OpsConfig& config) const {
   const auto rows = static_cast<uint64_t>(config.max_rows);
-  const int64_t partials = AttentionWork::max_partials(config.max_rows, config.max_context);
+  const int64_t partials = max_step_partials(config);
   const uint64_t scores =
       bounded_product({static_cast<uint64_t>(partials), static_cast<uint64_t>(config.num_heads),
                        static_cast<uint64_t>(config.head_dim) + 2, sizeof(float)});

@@ -15,6 +15,13 @@ namespace apar::cuda {
 // The bytes of the keys and values of num_blocks blocks in all layers.
 uint64_t kv_pool_bytes(const OpsConfig& config, int32_t num_blocks);
 
+// The partial results of the attention of a step take at most so much, unless one per row takes more.
+constexpr int64_t kPartialBytes = int64_t{256} << 20;
+
+// The maximum number of partial results of a step: what its work list makes use of, within kPartialBytes. The
+// list has a form for any number of at least max_rows (AttentionWork::build()).
+int64_t max_step_partials(const OpsConfig& config);
+
 // The maximum number of slots in a step's work list.
 int64_t max_step_slots(const OpsConfig& config, Sharing sharing);
 

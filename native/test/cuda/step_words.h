@@ -21,7 +21,7 @@ inline std::vector<int32_t> step_words(const StepBatch& batch, const cuda::Atten
 inline std::vector<int32_t> step_words(std::span<const int32_t> tokens, std::span<const int32_t> positions,
                                        std::span<const int32_t> slots, std::span<const int32_t> logit_rows) {
   cuda::AttentionWork work;
-  work.build({}, 1, 0);
+  work.build({}, 1, {});
   return step_words({tokens, positions, slots, {}, {}, {}, logit_rows}, work);
 }
 

@@ -82,10 +82,11 @@ std::vector<std::vector<std::string>> items_of_rows(const AttentionWork& work) {
 }
 
 std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, KvFormat format,
-                       Kernel kernel, int64_t max_partials, Sharing sharing = Sharing::always) {
+                       Kernel kernel, const AttentionLimits& limits, Sharing sharing = Sharing::always,
+                       int32_t blocks = 3) {
   const HeadShape shape = inputs.shape;
   AttentionWork work(sharing);
-  work.build(tree.batch(), shape.group(), max_partials);
+  work.build(tree.batch(), shape.group(), limits);
   const DeviceArray<int32_t> step(device, step_words(tree.batch(), work));
   const DeviceArray<float> q(device, inputs.q), keys(device, inputs.keys), values(device, inputs.values);
   const DeviceArray<uint16_t> keys_bf16(device, to_bf16(inputs.keys)),
@@ -100,7 +101,7 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
       out(device, inputs.q.size());
   const DeviceArray<uint16_t> out_bf16(device, inputs.q.size());
   const AttentionPartials partials = {sums.data(), scales.data()};
-  kernel(device.stream(), header(step), shape, q.data(), kv, partials, {3, 2});
+  kernel(device.stream(), header(step), shape, q.data(), kv, partials, blocks);
   attention_merge(device.stream(), header(step), tree.batch().rows(), shape, partials, out.data(),
                   out_bf16.data());
   const std::vector<float> got = out.get();
@@ -153,14 +154,14 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
   const auto device = open_test_device();
   const Inputs inputs = random_inputs(random, tree, shape, format);
   const int64_t room = AttentionWork::max_partials(tree.batch().rows(), 2000);
-  const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, room); });
+  const auto got = in_either_order([&] { return run(*device, tree, inputs, format, kernel, {room}); });
   const std::vector<double> want = expected(tree, inputs);
   double largest = 0;
   for (const double value : want) largest = std::max(largest, std::abs(value));
   const std::string name = case_name(tree, shape, format, kernel);
   const int32_t width = shape.heads * shape.head_dim;
   AttentionWork work;
-  work.build(tree.batch(), shape.group(), room);
+  work.build(tree.batch(), shape.group(), {room});
   const auto items = items_of_rows(work);
   Mismatches wrong(name, 1, shape.head_dim);
   for (size_t i = 0; i < want.size(); ++i) {
@@ -174,12 +175,21 @@ void check(uint32_t seed, const TreeBatch& tree, HeadShape shape, KvFormat forma
     CHECK(different.check());
   };
   // Another division into work items gives the same bits, and so does plain paged attention.
-  same_bits(", divided differently", run(*device, tree, inputs, format, kernel, 0));
-  same_bits(", not shared", run(*device, tree, inputs, format, kernel, room, Sharing::never));
+  const int64_t rows = tree.batch().rows();
+  const auto divided = [&](const char* how, const AttentionLimits& limits,
+                           Sharing sharing = Sharing::always) {
+    same_bits(how,
+              in_either_order([&] { return run(*device, tree, inputs, format, kernel, limits, sharing); }));
+  };
+  divided(", not shared", {room}, Sharing::never);
+  divided(", one result per row", {rows});
+  divided(", one and a half results per row", {rows + rows / 2});
+  divided(", prompts in one item", {room, room * kChunkTokens, 1});
+  divided(", by chunk", {100 * rows, 100 * rows * kChunkTokens, 1 << 20});
   if (format != KvFormat::fp8) return;
   // bf16 represents the fp8 values exactly, and they are multiplied and added in the same order.
   const KvFormat wider = kernel == attention_mma ? KvFormat::bf16 : KvFormat::f32;
-  same_bits(", from a wider cache", run(*device, tree, inputs, wider, kernel, room));
+  same_bits(", from a wider cache", run(*device, tree, inputs, wider, kernel, {room}));
 }
 
 }  // namespace
@@ -213,6 +223,66 @@ TEST_CASE("a prompt that many branches share") {
   check(1, tree, {2, 2, 64}, KvFormat::bf16, attention_mma, 1e-2);
   check(3, tree, {2, 2, 64}, KvFormat::fp8, attention_mma, 1e-2);
   check(2, tree, {2, 1, 32}, KvFormat::f32, attention_plain, 1e-5);
+}
+
+// Items of several spans: of 64 rows, of 16 rows, and of a branch whose first chunks other items have listed.
+TEST_CASE("paths of several spans") {
+  std::mt19937 random(3);
+  TreeBatch tree;
+  const int32_t prompt = tree.add_node(-1, 1150, random);
+  tree.add_sequence(prompt, 1150, 70);
+  for (const int32_t own : {30, 300, 560}) tree.add_sequence(tree.add_node(prompt, own, random), own, 1);
+  tree.add_sequence(tree.add_node(-1, 830, random), 830, 20);
+  for (const KvFormat format : {KvFormat::bf16, KvFormat::fp8}) {
+    check(1, tree, {2, 2, 64}, format, attention_mma, 1e-2);
+    check(2, tree, {2, 1, 80}, format, attention_mma, 1e-2);
+  }
+  check(3, tree, {2, 1, 16}, KvFormat::f32, attention_plain, 1e-5);
+}
+
+// One block copies the chunks of an item while it computes the item before, from the first item to the last.
+TEST_CASE("items of any length after one another in one block, as in many blocks") {
+  for (const KvFormat format : {KvFormat::bf16, KvFormat::fp8}) {
+    for (uint32_t seed = 11; seed <= 12; ++seed) {
+      const TreeBatch tree = random_tree_batch(seed, 10, 330);
+      std::mt19937 random(seed);
+      const auto device = open_test_device();
+      const Inputs inputs = random_inputs(random, tree, {2, 2, 64}, format);
+      for (const Kernel kernel : {attention_mma, attention_plain}) {
+        const auto with_blocks = [&](int32_t blocks) {
+          return in_either_order(
+              [&] { return run(*device, tree, inputs, format, kernel, {2000}, Sharing::always, blocks); });
+        };
+        Mismatches different("one block", 1, 64);
+        different.same(with_blocks(1), with_blocks(1000), 128);
+        CHECK(different.check());
+      }
+    }
+  }
+}
+
+// 40 rows of a prompt in one item of four warps, and each row in an item of its own, whose chunks the warps
+// share.
+TEST_CASE("a row of a large item has the bits of the same row in a small item") {
+  std::mt19937 random(5);
+  TreeBatch prompt, rows;
+  for (TreeBatch* const tree : {&prompt, &rows}) {
+    std::mt19937 same_blocks(6);
+    const int32_t node = tree->add_node(-1, 700, same_blocks);
+    if (tree == &prompt) tree->add_sequence(node, 690, 40);
+    for (int32_t tokens = 651; tree == &rows && tokens <= 690; ++tokens) tree->add_sequence(node, tokens, 1);
+  }
+  const auto device = open_test_device();
+  for (const KvFormat format : {KvFormat::bf16, KvFormat::fp8}) {
+    const Inputs inputs = random_inputs(random, prompt, {2, 2, 96}, format);
+    const auto result = [&](const TreeBatch& tree) {
+      return in_either_order(
+          [&] { return run(*device, tree, inputs, format, attention_mma, {2000}, Sharing::never); });
+    };
+    Mismatches different("small items", 1, 96);
+    different.same(result(rows), result(prompt), 192);
+    CHECK(different.check());
+  }
 }
 
 TEST_CASE("the shapes that the tensor-core kernel supports") {

@@ -52,7 +52,7 @@ TEST_CASE("one attention whose result is the mean of the values") {
   constexpr HeadShape kShape = {2, 1, 64};
   const TreeBatch tree = fan_batch(64, 16, 3);
   AttentionWork work;
-  work.build(tree.batch(), kShape.group(), AttentionWork::max_partials(3, 80));
+  work.build(tree.batch(), kShape.group(), {AttentionWork::max_partials(3, 80)});
   const DeviceArray<int32_t> step(*device, step_words(tree.batch(), work));
   const size_t pool = static_cast<size_t>(tree.num_blocks()) * kBlockTokens * kShape.head_dim;
   std::vector<float> values(pool);
@@ -68,7 +68,7 @@ TEST_CASE("one attention whose result is the mean of the values") {
   const DeviceArray<uint16_t> out_bf16(*device, rows * width);
   const AttentionPartials partials = {sums.data(), scales.data()};
   attention_mma(device->stream(), header(step), kShape, q.data(), {keys.data(), v.data(), KvFormat::bf16},
-                partials, attention_mma_grid(kShape, KvFormat::bf16));
+                partials, attention_mma_blocks(kShape, KvFormat::bf16));
   attention_merge(device->stream(), header(step), 3, kShape, partials, out.data(), out_bf16.data());
   Mismatches wrong("attention_mma", 1, kShape.head_dim);
   const std::vector<float> got = out.get();

@@ -108,3 +108,21 @@ TEST_CASE("graphs are planned where there are graphs") {
   CHECK(memory.driver_bytes(ops) == 0);
   ::unsetenv("APAR_CUDA_GRAPHS");
 }
+
+TEST_CASE("the partial results of attention take a bounded part, but there is one for every row") {
+  OpsConfig config = {.num_layers = 1,
+                      .num_heads = 32,
+                      .num_kv_heads = 32,
+                      .head_dim = 128,
+                      .num_blocks = 4096,
+                      .max_rows = 2048,
+                      .max_context = 32768};
+  constexpr int64_t kBytes = 32 * (128 + 2) * sizeof(float);
+  CHECK(cuda::max_step_partials(config) == cuda::kPartialBytes / kBytes);
+  CHECK(cuda::CudaMemory({}, 1).step_bytes(config) < uint64_t{300} << 20);
+  config.max_rows = 100000;
+  CHECK(cuda::max_step_partials(config) == 100000);
+  // Few rows take what the longest of their lists needs: a result per chunk.
+  config.max_rows = 4;
+  CHECK(cuda::max_step_partials(config) == 4 * 32768 / cuda::kChunkTokens);
+}

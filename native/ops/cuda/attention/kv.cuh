@@ -9,24 +9,38 @@ namespace apar::cuda {
 // A chunk's keys and values in shared memory, and how attention/mma.cu loads its operands from them. Each
 // format has
 //   kRowBytes, kScaleBytes   bytes of a token's keys (or values) in shared memory, and of its KvScale
+//   kUnitTokens, kWarpUnits  the tokens of a warp's unit of copying, and the units of its ring (task.cuh)
+//   kMinBlocks               blocks of a multiprocessor that leave a thread enough registers: no spills
+//                            (ptxas-ceilings.json)
 //   kLoadTokens              tokens of one load
-//   Scales                   the scales of the chunk that a lane needs
+//   Scales                   the scales of the tokens of a unit or chunk that a lane needs
 //   load_keys                b[i]: elements 16 step ... + 15 of tokens token + 8 i ... + 7
 //   load_values              b[i][half]: elements 16 dims + 8 half ... + 7 of tokens token + 16 i ... + 15
 // The operands of both formats represent the same numbers, in bf16 and in the same order.
 
-// The stride of rows is an odd number of 16-byte pieces, so that eight rows of a matrix lie in different
-// banks.
-constexpr int padded_row_bytes(int bytes) {
-  return (bytes / kCopyBytes | 1) * kCopyBytes;
-}
+// Rows of kPieces pieces of 16 bytes in shared memory, without padding. The pieces of a row are permuted so
+// that one piece of eight rows lies in different banks: rows 8 / kCommon apart begin in the same bank, and
+// there the lower bits of the piece's position differ.
+template <int kPieces>
+struct Rows {
+  static constexpr int kBytes = kPieces * kCopyBytes;
+  static constexpr int kCommon = kPieces % 8 == 0 ? 8 : kPieces & -kPieces;
+
+  // The offset of a piece of row first + row; first is a multiple of 8.
+  __device__ static constexpr int at(int first, int row, int piece) {
+    return (first + row) * kBytes + (piece ^ row / (8 / kCommon) % kCommon) * kCopyBytes;
+  }
+};
 
 template <int kHeadDim>
 struct Bf16Kv {
   static constexpr int kDim = kHeadDim;
   static constexpr int kPieces = kDim * 2 / kCopyBytes;
-  static constexpr int kRowBytes = padded_row_bytes(kDim * 2);
+  using KvRows = Rows<kPieces>;
+  static constexpr int kRowBytes = KvRows::kBytes;
   static constexpr int kScaleBytes = 0;
+  static constexpr int kUnitTokens = 32, kWarpUnits = 3;
+  static constexpr int kMinBlocks = kDim == 64 ? 3 : 2;
   static constexpr int kLoadTokens = 16;
 
   struct Scales {};
@@ -36,14 +50,13 @@ struct Bf16Kv {
   __device__ static void load_keys(uint32_t (&b)[2][2], const unsigned char* rows, const Scales&, int token,
                                    int step, int lane) {
     uint32_t words[4];
-    load_matrices(words, rows + (token + lane % 16) * kRowBytes + (step * 2 + lane / 16) * kCopyBytes);
+    load_matrices(words, rows + KvRows::at(token, lane % 16, step * 2 + lane / 16));
     for (int i = 0; i < 4; ++i) b[i % 2][i / 2] = words[i];
   }
   __device__ static void load_values(uint32_t (&b)[1][2][2], const unsigned char* rows, const Scales&,
                                      int token, int dims, int lane) {
     uint32_t words[4];
-    load_matrices_transposed(words,
-                             rows + (token + lane % 16) * kRowBytes + (dims * 2 + lane / 16) * kCopyBytes);
+    load_matrices_transposed(words, rows + KvRows::at(token, lane % 16, dims * 2 + lane / 16));
     for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = words[i];
   }
 };
@@ -54,8 +67,11 @@ template <int kHeadDim>
 struct Fp8Kv {
   static constexpr int kDim = kHeadDim;
   static constexpr int kPieces = kDim / kCopyBytes;
-  static constexpr int kRowBytes = padded_row_bytes(kDim);
+  using KvRows = Rows<kPieces>;
+  static constexpr int kRowBytes = KvRows::kBytes;
   static constexpr int kScaleBytes = sizeof(KvScale);
+  static constexpr int kUnitTokens = 64, kWarpUnits = 2;
+  static constexpr int kMinBlocks = kDim == 64 ? 3 : 2;
   static constexpr int kLoadTokens = 32;
 
   // For every eight tokens: the pair of factors for the two halves of the lane's words.
@@ -88,13 +104,13 @@ struct Fp8Kv {
   __device__ static void load_keys(uint32_t (&b)[4][2], const unsigned char* rows, const Scales& scales,
                                    int token, int step, int lane) {
     uint32_t words[4];
-    load_matrices(words, rows + (token + lane) * kRowBytes + step * kCopyBytes);
+    load_matrices(words, rows + KvRows::at(token, lane, step));
     for (int i = 0; i < 4; ++i) widen(b[i][0], b[i][1], words[i], scales.pair[token / 8 + i]);
   }
   __device__ static void load_values(uint32_t (&b)[2][2][2], const unsigned char* rows, const Scales& scales,
                                      int token, int dims, int lane) {
     uint32_t words[4];
-    load_matrices_transposed(words, rows + (token + lane) * kRowBytes + dims * kCopyBytes);
+    load_matrices_transposed(words, rows + KvRows::at(token, lane, dims));
     for (int i = 0; i < 4; ++i)
       widen(b[i / 2][0][i % 2], b[i / 2][1][i % 2], words[i], scales.pair[token / 8 + i]);
   }

@@ -65,12 +65,15 @@ struct PlainFp8Kv {
 template <class Kv>
 struct PlainQuery {
   Kv kv;
-  const int32_t* slots;  // of the item's tokens
+  const StepHeader* step;
+  AttentionItem item;
   int32_t kv_heads, kv_head;
   const float* q;  // scaled, in shared memory
   float* p;        // [kChunkTokens], in shared memory
 
-  __device__ int64_t token_at(int32_t index) const { return pool_token(slots[index], kv_heads, kv_head); }
+  __device__ int64_t token_at(int32_t index) const {
+    return pool_token(item_slot(step, item, index), kv_heads, kv_head);
+  }
 
   // Computes the chunk's weights and returns its largest score; `total` becomes the sum of the weights.
   __device__ float softmax_weights(int32_t first, int32_t visible, float& total) const {
@@ -112,34 +115,45 @@ struct PlainQuery {
 // A block computes one pair of a work item and a KV head after another, a warp one query after another.
 template <class Kv>
 __global__ void __launch_bounds__(kThreads, 4)
-    plain_items(const StepHeader* step, bool large, HeadShape shape, float scale, const float* q, Kv kv,
+    plain_items(const StepHeader* step, HeadShape shape, float scale, const float* q, Kv kv,
                 AttentionPartials partials) {
   begin_overlapping();
   const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = shape.head_dim,
                 group = shape.group();
-  const AttentionItem* const items = step_items(step, large ? step->large_items : step->small_items);
-  const int32_t count = large ? step->num_large_items : step->num_small_items;
+  const AttentionItem* const items = step_items(step, step->items);
   const int32_t* const rows = step_array(step, step->query_rows);
   const int32_t* const contexts = step_array(step, step->contexts);
-  float* const mine = reinterpret_cast<float*>(shared_memory()) + warp * (2 * head_dim + kChunkTokens);
+  float* const mine = reinterpret_cast<float*>(shared_memory()) + warp * (3 * head_dim + kChunkTokens);
   float* const my_q = mine + kChunkTokens;
-  float* const folded = my_q + head_dim;
+  float* const folded = my_q + head_dim;    // the span so far
+  float* const result = folded + head_dim;  // the spans before
 
-  for (int32_t index = blockIdx.x; index < count * shape.kv_heads; index += gridDim.x) {
+  for (int32_t index = blockIdx.x; index < step->num_items * shape.kv_heads; index = next_in_turn(index)) {
     const AttentionItem item = items[index / shape.kv_heads];
     const int32_t kv_head = index % shape.kv_heads;
-    const PlainQuery<Kv> query = {
-        kv, step_array(step, step->item_slots) + item.first_slot, shape.kv_heads, kv_head, my_q, mine};
+    const PlainQuery<Kv> query = {kv, step, item, shape.kv_heads, kv_head, my_q, mine};
     for (int32_t i = warp; i < item.num_rows * group; i += kWarps) {
       const int32_t row = i / group, head = kv_head * group + i % group;
       const int32_t context = contexts[item.first_row + row];
       const int64_t from = (static_cast<int64_t>(rows[item.first_row + row]) * shape.heads + head) * head_dim;
       for (int32_t d = lane; d < head_dim; d += 32) {
         my_q[d] = q[from + d] * scale;
-        folded[d] = 0;
+        folded[d] = result[d] = 0;
       }
       __syncwarp();
-      float max = -INFINITY, total = 0;
+      float max = -INFINITY, total = 0, result_max = -INFINITY, result_total = 0;
+      const auto end_span = [&] {
+        const float common = fmaxf(result_max, max);
+        const float weight = partial_weight(result_max, common), span_weight = partial_weight(max, common);
+        for (int32_t d = lane; d < head_dim; d += 32) {
+          result[d] = merged_sum(result[d], weight, folded[d], span_weight);
+          folded[d] = 0;
+        }
+        result_total = merged_sum(result_total, weight, total, span_weight);
+        result_max = common;
+        max = -INFINITY;
+        total = 0;
+      };
       // Writes the scales of a partial result and returns where its sums go.
       const auto store_scales = [&](int32_t partial, float partial_max, float partial_total) {
         const int64_t at = static_cast<int64_t>(partial) * shape.heads + head;
@@ -154,6 +168,7 @@ __global__ void __launch_bounds__(kThreads, 4)
         const int32_t max_visible = seen < left ? seen : left;
         const int32_t visible = max_visible < kChunkTokens ? max_visible : kChunkTokens;
         if (visible <= 0) break;
+        if (first > 0 && first % kSpanTokens == 0) end_span();
         float chunk_total;
         const float chunk_max = query.softmax_weights(first, visible, chunk_total);
         if (item.folded != 0) {
@@ -171,14 +186,15 @@ __global__ void __launch_bounds__(kThreads, 4)
         __syncwarp();
       }
       if (item.folded == 0) continue;
-      float* const sums = store_scales(item.first_partial + row, max, total);
-      for (int32_t d = lane; d < head_dim; d += 32) sums[d] = folded[d];
+      end_span();
+      float* const sums = store_scales(item.first_partial + row, result_max, result_total);
+      for (int32_t d = lane; d < head_dim; d += 32) sums[d] = result[d];
     }
   }
 }
 
 size_t plain_shared_bytes(HeadShape shape) {
-  return sizeof(float) * kWarps * (2 * shape.head_dim + kChunkTokens);
+  return sizeof(float) * kWarps * (3 * shape.head_dim + kChunkTokens);
 }
 
 // Calls body<Kv>() with the class that reads keys and values of this format.
@@ -225,20 +241,17 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 }  // namespace
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                     AttentionPartials partials, AttentionGrid grid) {
+                     AttentionPartials partials, int32_t blocks) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
-    for (const bool large : {false, true})
-      launch_overlapping<plain_items<Kv>>(
-          stream, {static_cast<uint32_t>(large ? grid.large_blocks : grid.small_blocks)}, kThreads,
-          plain_shared_bytes(shape), step, large, shape, scale, q, Kv{kv, shape.head_dim}, partials);
+    launch_overlapping<plain_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kThreads, plain_shared_bytes(shape),
+                            step, shape, scale, q, Kv{kv, shape.head_dim}, partials);
   });
 }
 
-AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
+int32_t attention_plain_blocks(HeadShape shape, KvFormat format) {
   return with_kv(format, [&]<class Kv>() {
-    const int32_t blocks = blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
-    return AttentionGrid{blocks, blocks};
+    return blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
   });
 }
 

@@ -6,25 +6,58 @@
 
 namespace apar::cuda {
 
-// The shared memory of a block of mma.cu, and how it is filled. `Kv` is a format of kv.cuh.
+// The work of a block of mma.cu, its shared memory, and how that is filled. `Kv` is a format of kv.cuh.
+constexpr int kWarps = 4;
 constexpr int kQueriesPerWarp = 16;
-constexpr int kStages = 2;
+static_assert(kWarps * kQueriesPerWarp == kLargeQueries && kQueriesPerWarp == kSmallQueries);
+static_assert(kWarps == kSpanChunks);  // of a small item each warp computes one chunk of a span
 
-// Shared memory holds, per stage, a chunk's keys, its values and their scales; the queries follow.
+// Shared memory holds a ring of units, the queries, and what the warps of a small item exchange. A unit holds
+// kUnitTokens keys or values, followed by their scales. The four warps of a large item share the whole ring,
+// whose stages are chunks; in a small item each warp has a ring of kWarpUnits units of its own.
+//
+// Bytes of a block, and blocks of a multiprocessor on sm_90 (227 KB, 1 KB of it for each block) and on sm_80
+// (163 KB):
+//   head size        64           80           96          128
+//   bf16        57,872  3/2  72,208  3/2  86,544  2/1  115,216  2/1
+//   fp8         43,536  5/3  53,776  4/2  64,016  3/2   84,496  2/1
+// The registers allow two blocks at head size 128 and three at most below.
 template <class Kv>
 struct Layout {
-  static_assert(Kv::kDim % 16 == 0);
-  static constexpr int kQueryBytes = padded_row_bytes(Kv::kDim * 2);
-  static constexpr int kSideBytes = kChunkTokens * Kv::kRowBytes;
-  static constexpr int kStageBytes = 2 * kSideBytes + kChunkTokens * Kv::kScaleBytes;
-  static constexpr int shared_bytes(int warps) {
-    return kStages * kStageBytes + warps * kQueriesPerWarp * kQueryBytes;
-  }
+  static_assert(Kv::kDim % 16 == 0 && kChunkTokens % Kv::kUnitTokens == 0);
+  using QueryRows = Rows<Kv::kDim * 2 / kCopyBytes>;
+  static constexpr int kUnitBytes = Kv::kUnitTokens * (Kv::kRowBytes + Kv::kScaleBytes);
+  static constexpr int kSideUnits = kChunkTokens / Kv::kUnitTokens;  // of a chunk's keys, or values
+  static constexpr int kSideBytes = kSideUnits * kUnitBytes;
+  static_assert(kSideUnits == 1 || Kv::kScaleBytes == 0);  // else a side's scales would not be adjacent
+  static constexpr int kStageBytes = 2 * kSideBytes;
+  static constexpr int kStages = kWarps * Kv::kWarpUnits / (2 * kSideUnits);
+  static constexpr int kRingBytes = kStages * kStageBytes;
+  static_assert(kRingBytes == kWarps * Kv::kWarpUnits * kUnitBytes);
+  static constexpr int kWarpQueryBytes = kQueriesPerWarp * QueryRows::kBytes;
 };
+
+// What the warps of a small item exchange to fold the partial results of a span.
+struct Exchange {
+  float scales[kWarps][kQueriesPerWarp][2];  // largest score and sum of weights
+  int32_t sums[kWarps];                      // offset of [kQueriesPerWarp][head_dim] sums in the ring
+};
+
+template <class Kv>
+constexpr int shared_bytes() {
+  return Layout<Kv>::kRingBytes + kWarps * Layout<Kv>::kWarpQueryBytes + static_cast<int>(sizeof(Exchange));
+}
+template <class Kv>
+__device__ inline unsigned char* warp_queries(unsigned char* shared) {
+  return shared + Layout<Kv>::kRingBytes + threadIdx.x / 32 * Layout<Kv>::kWarpQueryBytes;
+}
+template <class Kv>
+__device__ inline Exchange& exchange(unsigned char* shared) {
+  return *reinterpret_cast<Exchange*>(shared + Layout<Kv>::kRingBytes + kWarps * Layout<Kv>::kWarpQueryBytes);
+}
 
 struct MmaArgs {
   const StepHeader* step;
-  bool large;
   HeadShape shape;
   float scale;
   const float* q;
@@ -32,66 +65,216 @@ struct MmaArgs {
   AttentionPartials partials;
 };
 
-// One work item and one KV head, as computed by a block.
-template <class Kv, int kWarps>
+// One work item and one KV head.
 struct Task {
-  const MmaArgs& args;
   AttentionItem item;
   int32_t kv_head;
-  unsigned char* shared;
 
-  static constexpr int kThreads = kWarps * 32;
-  static constexpr int kDim = Kv::kDim;
-
-  __device__ unsigned char* keys(int chunk) const {
-    return shared + chunk % kStages * Layout<Kv>::kStageBytes;
-  }
-  __device__ unsigned char* values(int chunk) const { return keys(chunk) + Layout<Kv>::kSideBytes; }
-  __device__ unsigned char* scales(int chunk) const { return keys(chunk) + 2 * Layout<Kv>::kSideBytes; }
-  __device__ unsigned char* queries() const { return shared + kStages * Layout<Kv>::kStageBytes; }
   __device__ int chunks() const { return (item.num_tokens + kChunkTokens - 1) / kChunkTokens; }
-  __device__ int32_t context(int query) const {
-    const int32_t row = query / args.shape.group();
-    return row < item.num_rows ? step_array(args.step, args.step->contexts)[item.first_row + row] : 0;
+};
+// The pairs of an item and a KV head are numbered.
+__device__ inline Task task_at(const MmaArgs& args, int32_t index) {
+  return {step_items(args.step, args.step->items)[index / args.shape.kv_heads], index % args.shape.kv_heads};
+}
+__device__ inline int num_queries(const MmaArgs& args, const Task& task) {
+  return task.item.num_rows * args.shape.group();
+}
+// The number of tokens that a query of the task sees, 0 beyond its queries.
+__device__ inline int32_t context_of(const MmaArgs& args, const Task& task, int query) {
+  const int32_t row = query / args.shape.group();
+  return row < task.item.num_rows ? step_array(args.step, args.step->contexts)[task.item.first_row + row] : 0;
+}
+
+// Where the keys and values of a token of the task lie in the pool, or -1 beyond its tokens.
+__device__ inline int32_t place_of(const MmaArgs& args, const Task& task, int token) {
+  if (token >= task.item.num_tokens) return -1;
+  const int32_t slot = item_slot(args.step, task.item, token);
+  return static_cast<int32_t>(pool_token(slot, args.shape.kv_heads, task.kv_head));
+}
+
+// Rounds 16 queries of the task to bf16, from query `first` on, into the warp's shared memory. Queries beyond
+// the task's are zero.
+template <class Kv>
+__device__ inline void load_queries(const MmaArgs& args, const Task& task, int first, unsigned char* to) {
+  constexpr int kDim = Kv::kDim, kPieces = Kv::kDim * 2 / kCopyBytes;
+  const int32_t* const rows = step_array(args.step, args.step->query_rows) + task.item.first_row;
+  const int32_t group = args.shape.group();
+  __syncwarp();  // other lanes may still read the previous queries
+  for (int i = threadIdx.x % 32; i < kQueriesPerWarp * kPieces; i += 32) {
+    const int query = i / kPieces, piece = i % kPieces;
+    uint4 bits = {0, 0, 0, 0};
+    if (first + query < task.item.num_rows * group) {
+      const int32_t row = rows[(first + query) / group];
+      const int64_t head =
+          static_cast<int64_t>(row) * args.shape.heads + task.kv_head * group + (first + query) % group;
+      const float4* const from = reinterpret_cast<const float4*>(args.q + head * kDim + 8 * piece);
+      const float4 low = from[0], high = from[1];
+      bits = {bf16_pair(low.x, low.y), bf16_pair(low.z, low.w), bf16_pair(high.x, high.y),
+              bf16_pair(high.z, high.w)};
+    }
+    *reinterpret_cast<uint4*>(to + Layout<Kv>::QueryRows::at(0, query, piece)) = bits;
+  }
+  __syncwarp();
+}
+
+// Starts the copies of kTokens keys or values (`side`) and of their scales, by one warp. Lane i passes the
+// place of token i. Tokens without one become zero, because a weight of zero times a NaN in memory would be
+// NaN. `first`: the row of the first token in `rows`, which `scales` follow.
+template <class Kv, int kTokens>
+__device__ inline void copy_tokens(const KvLayer& kv, const void* side, int32_t place, unsigned char* rows,
+                                   unsigned char* scales, int first) {
+  static_assert(kTokens <= 32 && kTokens % 8 == 0);
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < kTokens * Kv::kPieces; i += 32) {
+    const int token = (i + lane) / Kv::kPieces, piece = (i + lane) % Kv::kPieces;
+    const int32_t from = __shfl_sync(kFullWarp, place, token % 32);
+    if (i + 32 > kTokens * Kv::kPieces && token >= kTokens) continue;
+    const int64_t offset = (int64_t{from < 0 ? 0 : from} * Kv::kPieces + piece) * kCopyBytes;
+    copy_async(rows + Kv::KvRows::at(first, token, piece), static_cast<const unsigned char*>(side) + offset,
+               from >= 0);
+  }
+  if constexpr (Kv::kScaleBytes > 0) {
+    if (lane < kTokens)
+      copy_async_word(scales + (first + lane) * Kv::kScaleBytes, kv.scales + (place < 0 ? 0 : place),
+                      place >= 0);
+  }
+}
+
+// The chunks of a block's large items, in the order in which it computes them. All warps copy them into the
+// stages of the ring, up to kStages - 1 chunks before they are computed, across items.
+template <class Kv>
+class Chunks {
+ public:
+  __device__ Chunks(const MmaArgs& args, int32_t index, int32_t end, unsigned char* ring)
+      : args_(args), index_(index), end_(end), ring_(ring) {
+    begin_item();
+    for (int stage = 0; stage < Layout<Kv>::kStages - 1; ++stage) copy();
+  }
+  // Waits for the next chunk and returns its keys; its values follow them. The chunk before is overwritten.
+  __device__ const unsigned char* next() {
+    copy_wait<Layout<Kv>::kStages - 2>();
+    __syncthreads();
+    copy();
+    const unsigned char* const at = ring_ + read_ * Layout<Kv>::kStageBytes;
+    read_ = after(read_);
+    return at;
   }
 
-  // Loads the item's queries; queries beyond them are zero.
-  __device__ void load_queries() const {
-    const int32_t* const rows = step_array(args.step, args.step->query_rows) + item.first_row;
-    const int32_t group = args.shape.group();
-    for (int i = threadIdx.x; i < kWarps * kQueriesPerWarp * kDim / 2; i += kThreads) {
-      const int query = i / (kDim / 2), pair = i % (kDim / 2);
-      uint32_t bits = 0;
-      if (query < item.num_rows * group) {
-        const int64_t head =
-            static_cast<int64_t>(rows[query / group]) * args.shape.heads + kv_head * group + query % group;
-        const float* const from = args.q + head * kDim + 2 * pair;
-        bits = bf16_pair(from[0], from[1]);
+ private:
+  static constexpr int kTokens = kChunkTokens / kWarps;  // of a warp
+
+  __device__ static int after(int stage) { return stage + 1 == Layout<Kv>::kStages ? 0 : stage + 1; }
+  __device__ void begin_item() {
+    chunk_ = 0;
+    if (index_ < end_) task_ = task_at(args_, index_);
+    find_tokens();
+  }
+  // The places are needed only with the next copy, which is a chunk later.
+  __device__ void find_tokens() {
+    if (index_ >= end_) return;
+    const int first = chunk_ * kChunkTokens + static_cast<int>(threadIdx.x / 32) * kTokens;
+    place_ = place_of(args_, task_, first + threadIdx.x % kTokens);
+  }
+  __device__ void copy() {
+    if (index_ < end_) {
+      unsigned char* const keys = ring_ + write_ * Layout<Kv>::kStageBytes;
+      unsigned char* const values = keys + Layout<Kv>::kSideBytes;
+      const int first = static_cast<int>(threadIdx.x / 32) * kTokens;
+      copy_tokens<Kv, kTokens>(args_.kv, args_.kv.keys, place_, keys, keys + kChunkTokens * Kv::kRowBytes,
+                               first);
+      copy_tokens<Kv, kTokens>(args_.kv, args_.kv.values, place_, values,
+                               values + kChunkTokens * Kv::kRowBytes, first);
+      if (++chunk_ < task_.chunks()) {
+        find_tokens();
+      } else {
+        index_ = next_in_turn(index_);
+        begin_item();
       }
-      *reinterpret_cast<uint32_t*>(queries() + query * Layout<Kv>::kQueryBytes + 4 * pair) = bits;
     }
+    copy_commit();
+    write_ = after(write_);
   }
 
-  // Starts the copies of a chunk. Tokens beyond the item's become zero, because a weight of zero times a NaN
-  // in memory would be NaN.
-  __device__ void load_chunk(int chunk) const {
-    const int32_t* const slots = step_array(args.step, args.step->item_slots) + item.first_slot;
-    const KvLayer& kv = args.kv;
-    const auto valid = [&](int token) { return chunk * kChunkTokens + token < item.num_tokens; };
-    const auto in_pool = [&](int token) {
-      return pool_token(valid(token) ? slots[chunk * kChunkTokens + token] : 0, args.shape.kv_heads, kv_head);
-    };
-    for (int i = threadIdx.x; i < kChunkTokens * Kv::kPieces; i += kThreads) {
-      const int token = i / Kv::kPieces, piece = i % Kv::kPieces;
-      const int64_t from = (in_pool(token) * Kv::kPieces + piece) * kCopyBytes;
-      const int to = token * Kv::kRowBytes + piece * kCopyBytes;
-      copy_async(keys(chunk) + to, static_cast<const unsigned char*>(kv.keys) + from, valid(token));
-      copy_async(values(chunk) + to, static_cast<const unsigned char*>(kv.values) + from, valid(token));
-    }
-    if constexpr (Kv::kScaleBytes > 0)
-      for (int token = threadIdx.x; token < kChunkTokens; token += kThreads)
-        copy_async_word(scales(chunk) + token * Kv::kScaleBytes, kv.scales + in_pool(token), valid(token));
+  const MmaArgs& args_;
+  int32_t index_, end_;
+  unsigned char* ring_;
+  Task task_{};
+  int chunk_ = 0;
+  int32_t place_ = -1;
+  int read_ = 0, write_ = 0;
+};
+
+// The units of a warp's chunks of a block's small items: of each chunk first keys, then values. The warp
+// copies them into its own ring, up to kWarpUnits - 1 units before they are used, across items.
+template <class Kv>
+class Units {
+ public:
+  __device__ Units(const MmaArgs& args, int32_t index, int32_t end, unsigned char* ring)
+      : args_(args),
+        index_(index),
+        end_(end),
+        chunk_(threadIdx.x / 32),
+        ring_(ring + threadIdx.x / 32 * Kv::kWarpUnits * Layout<Kv>::kUnitBytes) {
+    if (index_ < end_) task_ = task_at(args_, index_);
+    find_chunk();
+    for (int unit = 0; unit < Kv::kWarpUnits - 1; ++unit) copy();
   }
+  // Waits for the next unit. The unit before is overwritten.
+  __device__ const unsigned char* next() {
+    copy_wait<Kv::kWarpUnits - 2>();
+    __syncwarp();
+    copy();
+    current_ = ring_ + read_ * Layout<Kv>::kUnitBytes;
+    read_ = after(read_);
+    return current_;
+  }
+  // The unit that next() returned; it may be overwritten when it is not needed any more.
+  __device__ unsigned char* current() const { return current_; }
+
+ private:
+  __device__ static int after(int unit) { return unit + 1 == Kv::kWarpUnits ? 0 : unit + 1; }
+  // Goes on to the first item from here on that has a chunk for this warp.
+  __device__ void find_chunk() {
+    while (index_ < end_ && chunk_ >= task_.chunks()) {
+      index_ = next_in_turn(index_);
+      chunk_ = threadIdx.x / 32;
+      if (index_ < end_) task_ = task_at(args_, index_);
+    }
+    if (index_ >= end_) return;
+    const int first = chunk_ * kChunkTokens + static_cast<int>(threadIdx.x % 32);
+    place_[0] = place_of(args_, task_, first);
+    place_[1] = place_of(args_, task_, first + 32);
+  }
+  __device__ void copy() {
+    if (index_ < end_) {
+      unsigned char* const rows = ring_ + write_ * Layout<Kv>::kUnitBytes;
+      unsigned char* const scales = rows + Kv::kUnitTokens * Kv::kRowBytes;
+      const void* const side = unit_ < Layout<Kv>::kSideUnits ? args_.kv.keys : args_.kv.values;
+      if constexpr (Kv::kUnitTokens == 32) {
+        copy_tokens<Kv, 32>(args_.kv, side, unit_ % 2 == 0 ? place_[0] : place_[1], rows, scales, 0);
+      } else {
+        copy_tokens<Kv, 32>(args_.kv, side, place_[0], rows, scales, 0);
+        copy_tokens<Kv, 32>(args_.kv, side, place_[1], rows, scales, 32);
+      }
+      if (++unit_ == 2 * Layout<Kv>::kSideUnits) {
+        unit_ = 0;
+        chunk_ += kWarps;
+        find_chunk();
+      }
+    }
+    copy_commit();
+    write_ = after(write_);
+  }
+
+  const MmaArgs& args_;
+  int32_t index_, end_;
+  int chunk_, unit_ = 0;  // of the next copy
+  unsigned char* ring_;
+  unsigned char* current_ = nullptr;
+  Task task_{};
+  int32_t place_[2] = {-1, -1};  // of tokens lane and lane + 32 of the chunk
+  int read_ = 0, write_ = 0;
 };
 
 }  // namespace apar::cuda

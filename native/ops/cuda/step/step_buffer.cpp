@@ -29,7 +29,7 @@ void write_step(const StepBatch& batch, const AttentionWork& work, std::vector<i
   header.rows = batch.rows();
   header.logit_rows = static_cast<int32_t>(batch.logit_rows.size());
   header.planned_rows = static_cast<int32_t>(work.rows().size());
-  header.num_small_items = static_cast<int32_t>(work.small_items().size());
+  header.num_items = static_cast<int32_t>(work.large_items().size() + work.small_items().size());
   header.num_large_items = static_cast<int32_t>(work.large_items().size());
   header.tokens = append(words, batch.tokens);
   header.positions = append(words, batch.positions);
@@ -37,9 +37,10 @@ void write_step(const StepBatch& batch, const AttentionWork& work, std::vector<i
   header.logit_row_ids = append(words, batch.logit_rows);
   header.query_rows = append(words, work.rows());
   header.contexts = append(words, work.contexts());
-  header.small_items = append(words, work.small_items());
-  header.large_items = append(words, work.large_items());
+  header.items = append(words, work.large_items());
+  append(words, work.small_items());
   header.item_slots = append(words, work.slots());
+  header.chunk_slots = append(words, work.chunk_slots());
   header.merge_begin = append(words, work.merge_begin());
   header.merge_partials = append(words, work.merge_partials());
   std::memcpy(words.data(), &header, sizeof(header));

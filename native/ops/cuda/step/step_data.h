@@ -12,7 +12,7 @@ struct StepHeader {
   int32_t rows = 0;
   int32_t logit_rows = 0;
   int32_t planned_rows = 0;
-  int32_t num_small_items = 0;
+  int32_t num_items = 0;
   int32_t num_large_items = 0;
   // Offsets.
   int32_t tokens = 0;         // [rows]
@@ -21,9 +21,9 @@ struct StepHeader {
   int32_t logit_row_ids = 0;  // [logit_rows]
   int32_t query_rows = 0;     // [planned_rows]
   int32_t contexts = 0;       // [planned_rows]
-  int32_t small_items = 0;    // AttentionItem
-  int32_t large_items = 0;
+  int32_t items = 0;          // [num_items] AttentionItem, the large ones first
   int32_t item_slots = 0;
+  int32_t chunk_slots = 0;
   int32_t merge_begin = 0;  // [planned_rows + 1]
   int32_t merge_partials = 0;
 };
