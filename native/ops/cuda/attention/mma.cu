@@ -209,7 +209,8 @@ void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const
                    AttentionPartials partials, int32_t blocks) {
   const MmaArgs args = {step, shape, kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv, partials};
   with_kv(shape.head_dim, kv.format, [&]<class Kv>() {
-    launch_overlapping<mma_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32, shared_bytes<Kv>(), args);
+    launch_overlapping<mma_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
+                                      shared_bytes<Kv>(), args);
   });
 }
 

@@ -151,7 +151,8 @@ void run_blocks(Index grid, uint32_t threads, size_t shared_bytes, const std::fu
     std::memset(block.shared, 0xff, rounded);
     block.warps.assign(threads / kWarpSize, {});
     block.barrier = block.earlier = {};
-    // Hiding memory takes long, so only in the first and the last block it is shown that nothing is accessed early.
+    // Hiding memory takes long, so only in the first and the last block it is shown that nothing is accessed
+    // early.
     block.hides = overlap != nullptr && (i == 0 || i + 1 == blocks);
     if (block.hides) overlap->begins();
     run_block(thread);

@@ -18,7 +18,7 @@ constexpr int32_t kMaxTileRows = 128;
 constexpr int32_t kMaxStreamRows = 4;
 constexpr int32_t kMinWgmmaRows = 16;
 constexpr int32_t kMinCublasLtRows = 512;  // with fewer rows, unpacking the weights takes too long
-constexpr int32_t kWgmmaTiles = 2;          // output tiles of one block
+constexpr int32_t kWgmmaTiles = 2;         // output tiles of one block
 
 enum class GemmKernel : uint8_t {
   stream,    // few rows: weights are loaded from memory straight into registers
