@@ -328,7 +328,11 @@ class LoadWorker : public Napi::AsyncWorker {
     try {
       const auto fallback = std::make_shared<std::string>();
       const OpenConfig& config = loaded_->config;
-      const DecoderConfig& limits = config.engine.decoder;
+      DecoderConfig& limits = loaded_->config.engine.decoder;
+      // The plan of the memory knows the device, too, and has chosen already for who asked it.
+      if (limits.max_step_tokens == 0)
+        limits.max_step_tokens =
+            step_tokens(0, limits.max_branches, is_on_host(config.device, config.devices));
       const StepRows rows = step_rows(limits.max_step_tokens, limits.max_branches);
       loaded_->model = open_llama(config.model, config.weights, config.format, config.num_blocks, rows,
                                   make_ops_on(config.device, config.threads, fallback, config.devices),

@@ -211,4 +211,8 @@ std::vector<std::unique_ptr<DeviceMemory>> memory_of(DeviceChoice choice, int32_
   return memory;
 }
 
+bool is_on_host(DeviceChoice choice, const std::vector<int32_t>& devices) {
+  return memory_of(choice, 1, devices).front()->is_host();
+}
+
 }  // namespace apar

@@ -70,5 +70,7 @@ MemoryPlan plan_memory(const std::vector<std::unique_ptr<DeviceMemory>>& devices
 // a device is missing.
 std::vector<std::unique_ptr<DeviceMemory>> memory_of(DeviceChoice choice, int32_t threads,
                                                      const std::vector<int32_t>& devices);
+// Whether they would be the host.
+bool is_on_host(DeviceChoice choice, const std::vector<int32_t>& devices);
 
 }  // namespace apar
