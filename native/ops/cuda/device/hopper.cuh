@@ -85,19 +85,25 @@ __device__ inline void box_copy(void* shared, const TensorMap& map, int input, i
       : "memory");
 }
 
-// Required before a warpgroup's first wgmma and after other writes to its registers.
+// Required before a warpgroup's first wgmma and after other accesses to the registers of a wgmma.
 __device__ inline void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-// Commits a group of wgmma and waits for it.
-__device__ inline void wgmma_finish() {
-  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+// Makes a group of all wgmma that the warpgroup has issued and not yet committed.
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Waits until at most kGroups groups, the latest, are in flight. Until its group has been waited for, a wgmma
+// may still read its operands and write its sums, in shared memory and in registers.
+template <int kGroups>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
 }
 // Keeps the compiler from moving uses of the sums across this point.
 template <int kSums>
 __device__ inline void pin(float (&sums)[kSums]) {
 #pragma unroll
-  for (float& sum : sums) asm volatile("" : "+f"(sum)::"memory");
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 #define APAR_D8(i)                                                                            \
@@ -112,33 +118,33 @@ __device__ inline void pin(float (&sums)[kSums]) {
   APAR_S32                                                                                       \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define APAR_WGMMA(rows, sums, operands)                                                                   \
-  "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" rows "k16.f32.bf16.bf16 {" sums \
-  "}, " operands "; }"
+#define APAR_WGMMA(rows, sums, operands, accumulates)                                                       \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %" accumulates ", 0; wgmma.mma_async.sync.aligned.m64n" rows \
+               "k16.f32.bf16.bf16 {" sums "}, " operands "; }"
 
-// d[64 outputs, kRows] += a · b over 16 inputs, with a [64 outputs] and b [kRows rows] given by descriptors.
-// Executed by 128 threads. d has the layout of mma_bf16()'s c, repeated for every 8 rows.
+// d[64 outputs, kRows] = a · b over 16 inputs, plus d if it accumulates, with a [64 outputs] and b [kRows
+// rows] given by descriptors. Executed by 128 threads. d has the layout of mma_bf16()'s c, repeated for every
+// 8 rows.
 template <int kRows>
 __device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
   if constexpr (kRows == 32)
-    asm volatile(APAR_WGMMA("32", APAR_S16, "%16, %17, p, 1, 1, 0, 0") : APAR_D16 : "l"(a), "l"(b));
+    APAR_WGMMA("32", APAR_S16, "%16, %17, p, 1, 1, 0, 0", "18") : APAR_D16 : "l"(a), "l"(b), "n"(1));
   else if constexpr (kRows == 64)
-    asm volatile(APAR_WGMMA("64", APAR_S32, "%32, %33, p, 1, 1, 0, 0") : APAR_D32 : "l"(a), "l"(b));
+    APAR_WGMMA("64", APAR_S32, "%32, %33, p, 1, 1, 0, 0", "34") : APAR_D32 : "l"(a), "l"(b), "n"(1));
   else
-    asm volatile(APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0") : APAR_D64 : "l"(a), "l"(b));
+    APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0", "66") : APAR_D64 : "l"(a), "l"(b), "n"(1));
 }
 // The same with a in registers; each warp's 16 outputs have the layout of mma_bf16()'s a.
-template <int kRows>
+template <int kRows, bool kAccumulates = true>
 __device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
-  static_assert(kRows == 32 || kRows == 64);
   if constexpr (kRows == 32)
-    asm volatile(APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0")
+    APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0", "21")
                  : APAR_D16
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
   else
-    asm volatile(APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0")
+    APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0", "37")
                  : APAR_D32
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
 }
 
 #undef APAR_WGMMA
@@ -197,8 +203,9 @@ using emulate::fence_async;
 using emulate::shared_address;
 using emulate::TensorMap;
 using emulate::wgmma;
+using emulate::wgmma_commit;
 using emulate::wgmma_fence;
-using emulate::wgmma_finish;
+using emulate::wgmma_wait;
 template <int kSums>
 inline void pin(float (&)[kSums]) {}
 inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, int32_t box_rows) {

@@ -81,51 +81,115 @@ __device__ inline void fill_stages(const Stages<Format, kRows>& stages, const Te
   }
 }
 
-// sums += the products of one tile. Executed by a warpgroup.
+// The sums of a warpgroup: its 64 outputs by kRows rows, kRows / 2 in each thread. Products stay in flight
+// while the next tile or half tile is waited for, loaded and issued. ptxas reports (C7510 and the following)
+// where it does not understand that, and then waits after every product: loops that issue products touch
+// neither their sums nor depend on anything but numbers that are the same in all threads of a warp.
+template <class Format, int kRows, bool = kFromShared<Format>>
+struct Products;
+
+// Weights and x are both read from shared memory.
 template <class Format, int kRows>
-__device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned char* weights,
-                                     const unsigned char* inputs) {
-  const uint32_t x = shared_address(inputs);
-  if constexpr (kFromShared<Format>) {
-    const uint32_t w = shared_address(weights);
+struct Products<Format, kRows, true> {
+  float sums[kRows / 2];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kRows / 2; ++i) sums[i] = 0;
+  }
+
+  // Adds the products of a tile. When this returns, those of the tile before have ended.
+  __device__ void add_tile(const unsigned char* weights, const unsigned char* inputs) {
+    const uint32_t w = shared_address(weights), x = shared_address(inputs);
     pin(sums);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kTileInputs / 16; ++step)
       wgmma<kRows>(sums, matrix_descriptor(w, step), matrix_descriptor(x, step));
-    wgmma_finish();
+    wgmma_commit();
+    wgmma_wait<1>();
     pin(sums);
-  } else {
-    const int lane = threadIdx.x % 32, block = threadIdx.x / 32 % 4;
+  }
+  // When this returns, all products have ended and are in the sums.
+  __device__ void finish() {
+    wgmma_wait<0>();
+    pin(sums);
+  }
+};
+
+// Weights are converted to bf16 in registers, half a tile while the half before it is multiplied. For formats
+// with scales each half is summed separately and then scaled; no products of theirs stay in flight after
+// add_tile().
+template <class Format, int kRows>
+struct Products<Format, kRows, false> {
+  float sums[kRows / 2];
+  float group[2][Format::kScaled ? kRows / 2 : 1];
+  float scale[2][2];
+  Operand<Format::kTerms> a[2];
+
+  __device__ void clear() {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      Operand<Format::kTerms> a;
-      Format::load(a, weights, block, half, lane);
-      const auto add_products = [&](float(&to)[kRows / 2]) {
-        pin(to);
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 2; ++step)
-#pragma unroll
-          for (int term = 0; term < Format::kTerms; ++term)
-            wgmma<kRows>(to, a[term][step], matrix_descriptor(x, half * 2 + step));
-        wgmma_finish();
-        pin(to);
-      };
-      if constexpr (Format::kScaled) {
-        float group[kRows / 2] = {};
-        add_products(group);
-        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
-        const int out = half * kTileOuts + block * 16 + lane / 4;
-        const float scale[2] = {scales[out], scales[out + 8]};
-#pragma unroll
-        for (int i = 0; i < kRows / 2; ++i) sums[i] = fmaf(scale[i / 2 % 2], group[i], sums[i]);
-      } else {
-        add_products(sums);
-      }
+    for (int i = 0; i < kRows / 2; ++i) {
+      sums[i] = 0;
+      if constexpr (Format::kScaled) group[0][i] = group[1][i] = 0;
     }
   }
-}
+
+  __device__ void add_tile(const unsigned char* weights, const unsigned char* inputs) {
+    const int lane = threadIdx.x % 32, block = threadIdx.x / 32 % 4;
+    const uint32_t x = shared_address(inputs);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      Format::load(a[half], weights, block, half, lane);  // the last products that read them have ended
+      if constexpr (Format::kScaled) {
+        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
+        const int out = half * kTileOuts + block * 16 + lane / 4;
+        scale[half][0] = scales[out];
+        scale[half][1] = scales[out + 8];
+        issue(group[half], a[half], x, half);
+      } else {
+        issue(sums, a[half], x, half);
+        wgmma_wait<1>();
+        pin(sums);
+      }
+    }
+    if constexpr (Format::kScaled) {
+      wgmma_wait<1>();
+      add_group(0);
+      wgmma_wait<0>();
+      add_group(1);
+    }
+  }
+  __device__ void finish() {
+    if constexpr (Format::kScaled) return;
+    wgmma_wait<0>();
+    pin(sums);
+  }
+
+ private:
+  __device__ static void issue(float (&to)[kRows / 2], const Operand<Format::kTerms>& from, uint32_t x,
+                               int half) {
+    pin(to);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 2; ++step)
+#pragma unroll
+      for (int term = 0; term < Format::kTerms; ++term)
+        if (Format::kScaled && step == 0 && term == 0)
+          wgmma<kRows, false>(to, from[term][step], matrix_descriptor(x, half * 2 + step));
+        else
+          wgmma<kRows>(to, from[term][step], matrix_descriptor(x, half * 2 + step));
+    wgmma_commit();
+  }
+  // Adds the sums of a half whose products have ended.
+  __device__ void add_group(int half) {
+    pin(group[half]);
+#pragma unroll
+    for (int i = 0; i < kRows / 2; ++i) {
+      sums[i] = fmaf(scale[half][i / 2 % 2], group[half][i], sums[i]);
+    }
+  }
+};
 
 #endif
 
@@ -142,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int first_tile = static_cast<int>(blockIdx.x) / row_tiles * kWarpgroups;
   const int tiles = call.tiles - first_tile < kWarpgroups ? call.tiles - first_tile : kWarpgroups;
   const int blocks_per_sum = sequential ? 1 : splits;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp = __shfl_sync(kFullWarp, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
   const auto work_of = [&](int tile) {
     return tile_work<Format>(call, first_tile + (tile < tiles ? tile : 0), blockIdx.y, blocks_per_sum);
   };
@@ -164,22 +228,35 @@ __global__ void __launch_bounds__(kThreads, 1)
     wait_for_earlier_kernels();
     const int warpgroup = warp / 4;
     const bool has_tile = warpgroup < tiles;
-    float sums[kRows / 2] = {}, total[kRows / 2];
-    int split = sequential ? 0 : blockIdx.y, split_end = split_begin(work.k_tiles, split + 1, splits);
-    for (int k = begin; k < end; ++k) {
-      const int i = k - begin;
-      stages.wait_full(i);
-      if (has_tile) multiply_tile<Format, kRows>(sums, stages.weights(i, warpgroup), stages.inputs(i));
+    const auto release = [&](int stage) {
       __syncwarp();
-      if (lane == 0) barrier_arrive(stages.empty + i % stages.kCount);
-      if (k + 1 < split_end) continue;
-      const bool first = !sequential || split == 0;
-#pragma unroll
-      for (int j = 0; j < kRows / 2; ++j) {
-        total[j] = first ? sums[j] : total[j] + sums[j];
-        sums[j] = 0;
+      if (lane == 0) barrier_arrive(stages.empty + stage % stages.kCount);
+    };
+    Products<Format, kRows> products;
+    float total[kRows / 2];
+    const int first_split = sequential ? 0 : blockIdx.y, split_end = sequential ? splits : first_split + 1;
+    int i = 0;  // stage
+    for (int split = first_split; split < split_end; ++split) {
+      const int tiles_of_split =
+          split_begin(work.k_tiles, split + 1, splits) - split_begin(work.k_tiles, split, splits);
+      if (!has_tile) {
+        for (int k = 0; k < tiles_of_split; ++k, ++i) {
+          stages.wait_full(i);
+          release(i);
+        }
+        continue;
       }
-      split_end = split_begin(work.k_tiles, ++split + 1, splits);
+      products.clear();
+      for (int k = 0; k < tiles_of_split; ++k, ++i) {
+        stages.wait_full(i);
+        products.add_tile(stages.weights(i, warpgroup), stages.inputs(i));
+        if (k > 0) release(i - 1);
+      }
+      products.finish();
+      release(i - 1);
+#pragma unroll
+      for (int j = 0; j < kRows / 2; ++j)
+        total[j] = split == first_split ? products.sums[j] : total[j] + products.sums[j];
     }
 #pragma unroll
     for (int j = 0; j < kRows / 4; ++j) {
