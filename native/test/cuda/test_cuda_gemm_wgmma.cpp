@@ -50,6 +50,89 @@ TEST_CASE("a gated pair has the bits of two products and SwiGLU") {
   check_gated_shapes(random, GemmBackend::wgmma);
 }
 
+namespace {
+
+using Products = std::vector<std::vector<float>>;
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// Layers of five output tiles, so that one pair has only one tile, and their products.
+struct Sample {
+  ProductCase shape;
+  std::vector<Layer> layers;
+  std::vector<float> x;
+
+  Sample(std::mt19937& random, WeightFormat format, int32_t rows, int32_t in, int32_t multiprocessors)
+      : shape(wgmma_case(format, rows, in, {70, 65, 10}, multiprocessors)),
+        layers(random_layers(random, format, shape.outs, in)),
+        x(random_floats(random, static_cast<size_t>(rows) * in)) {}
+
+  Products products(int32_t rows, const GemmPlan* plan = nullptr, ProductTrace* trace = nullptr) const {
+    const auto device = open_test_device();
+    return packed_products(*device, shape, layers, std::span(x).first(static_cast<size_t>(rows) * shape.in),
+                           trace, plan);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("wgmma: a sum has the same bits in every tile size, however its splits and items are divided") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(24);
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8, WeightFormat::int4}) {
+    const bool bf16 = format == WeightFormat::bf16;
+    const int32_t rows = bf16 ? 260 : 70;
+    const Sample sample(random, format, rows, 520, 6);
+    for (int32_t splits = 1; splits <= kMaxSplits; splits += bf16 ? 1 : 3) {
+      CAPTURE(splits);
+      Products want;
+      int32_t blocks = 0;
+      for (const int32_t tile_rows : {32, 64, 128, 192, 256}) {
+        if (!bf16 && tile_rows > 64) break;
+        for (const bool sequential : {false, true}) {
+          if (sequential && (splits == 1 || tile_rows > kMaxSequentialWgmmaRows)) continue;
+          CAPTURE(tile_rows);
+          CAPTURE(sequential);
+          blocks = blocks % 6 + 1;  // fewer than items, except with the largest tiles
+          const GemmPlan plan = {GemmKernel::wgmma, tile_rows, splits, sequential, blocks};
+          const Products got = in_either_order([&] { return sample.products(rows, &plan); });
+          if (want.empty()) {
+            want = got;
+#ifndef APAR_TEST_ON_DEVICE
+            const GemmPlan mma = {GemmKernel::mma, 64, splits, false, 0};
+            CHECK(got == sample.products(rows, &mma));
+#endif
+          }
+          for (size_t i = 0; i < want.size(); ++i) CHECK(same_bits(want[i], got[i]));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("wgmma: a row has the same bits in every number of rows") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(25);
+  constexpr int32_t kMostRows = 600;
+  // The plans differ with the number of multiprocessors: one to eight splits, in parallel or one after the
+  // other.
+  for (const int32_t multiprocessors : {1, 6, 24}) {
+    CAPTURE(multiprocessors);
+    const Sample sample(random, WeightFormat::bf16, kMostRows, 2056, multiprocessors);
+    ProductTrace trace;
+    const Products want = sample.products(kMostRows, nullptr, &trace);
+    CHECK(trace.plan.splits == (multiprocessors == 1 ? 1 : multiprocessors == 6 ? 2 : 8));
+    for (const int32_t rows : {1, 2, 9, 33, 64, 65, 127, 129, 192, 193, 256, 257, 385, 513}) {
+      CAPTURE(rows);
+      const Products got = sample.products(rows);
+      for (size_t i = 0; i < want.size(); ++i)
+        CHECK(same_bits(std::span(want[i]).first(static_cast<size_t>(rows) * sample.layers[i].outs), got[i]));
+    }
+  }
+}
+
 // It is not documented whether wgmma adds products in the same order as mma.sync. native/gpu/verify reads the
 // line.
 TEST_CASE("wgmma has the same bits as mma.sync") {

@@ -186,3 +186,25 @@ TEST_CASE("a numbered barrier holds back the threads that meet there, and no oth
   CHECK(run(64) == std::vector<int>(64, 32));
   CHECK_THROWS_AS(run(32), std::logic_error);
 }
+
+TEST_CASE("setmaxnreg: a warpgroup takes registers that others have given back, and waits for them") {
+  // 12 warps begin with 168 registers a thread.
+  const auto run = [](bool given, bool whole_warpgroup = true) {
+    emulate::run_grid({1, 1, 1}, 384, 0, [&] {
+      const int warp = static_cast<int>(threadIdx.x) / 32;
+      if (warp < 8)
+        take_registers<232>();
+      else if (given && (whole_warpgroup || warp != 11))
+        give_registers<40>();
+    });
+  };
+  for (const emulate::Order order : {emulate::Order::forward, emulate::Order::backward}) {
+    emulate::order = order;
+    CHECK_NOTHROW(run(true));
+    CHECK_THROWS_AS(run(false), std::logic_error);        // a deadlock
+    CHECK_THROWS_AS(run(true, false), std::logic_error);  // of the warps that share a quarter with warp 11
+  }
+  emulate::order = emulate::Order::forward;
+  CHECK_THROWS_AS(emulate::run_grid({1, 1, 1}, 384, 0, [] { take_registers<160>(); }), std::logic_error);
+  CHECK_THROWS_AS(emulate::run_grid({1, 1, 1}, 384, 0, [] { give_registers<42>(); }), std::logic_error);
+}

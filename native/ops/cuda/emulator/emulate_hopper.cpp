@@ -20,6 +20,9 @@ constexpr int kRowBytes = 128;                 // of a tile
 constexpr int kWarpgroupRows = 64;             // of the tile in a, which four warps share
 constexpr int kMaxWarps = 32;                  // of a block
 constexpr int kMaxBoxRows = 256;
+constexpr int kQuarters = 4;            // of a multiprocessor, with their own warps and registers
+constexpr int kQuarterRegisters = 512;  // per lane
+constexpr int kMaxThreadRegisters = 255;
 
 // The contents of a barrier's eight bytes.
 struct Barrier {
@@ -117,6 +120,14 @@ struct WarpProducts {
   bool fenced = false;                      // since the last commit
 };
 thread_local std::array<WarpProducts, kMaxWarps> products;
+
+thread_local std::array<int, kMaxWarps> registers;  // of each thread of a warp
+
+int free_registers(int quarter) {
+  int taken = 0;
+  for (int warp = quarter; warp < kMaxWarps; warp += kQuarters) taken += registers[static_cast<size_t>(warp)];
+  return kQuarterRegisters - taken;
+}
 
 bool is_poison(float value) {
   uint32_t bits;
@@ -296,9 +307,28 @@ void wait_for_products(int groups_left) {
   });
 }
 
+void set_registers(int count, bool takes) {
+  struct In {
+    int warp, count;
+  } in{running_warp(), count};
+  const int had = registers[static_cast<size_t>(in.warp)];
+  if (count % 8 != 0 || count < 24 || count > 256) return fail("setmaxnreg with an invalid number");
+  if (takes ? count < had : count > had) return fail("setmaxnreg takes fewer registers, or gives back more");
+  while (free_registers(in.warp % kQuarters) < count - had) yield_fiber();
+  sync_warp("setmaxnreg", &in, nullptr, [](const void* const* ins, void* const*) {
+    const In& first = *static_cast<const In*>(ins[0]);
+    registers[static_cast<size_t>(first.warp)] = first.count;
+    progress();
+  });
+}
+
 void begin_hopper_block() {
   copies.clear();
   products = {};
+  const int warps = static_cast<int>(position.block_size.x) / kWarpSize;
+  const int at_start = kQuarterRegisters / ((warps + kQuarters - 1) / kQuarters);
+  registers = {};
+  std::fill_n(registers.begin(), warps, std::min(at_start, kMaxThreadRegisters) / 8 * 8);
 }
 
 void end_hopper_block() {

@@ -46,6 +46,16 @@ void wgmma_wait() {
   wait_for_products(kGroups);
 }
 
+void set_registers(int registers, bool takes);
+template <int kRegisters>
+void give_registers() {
+  set_registers(kRegisters, false);
+}
+template <int kRegisters>
+void take_registers() {
+  set_registers(kRegisters, true);
+}
+
 // Called by run_grid() before and after every block.
 void begin_hopper_block();
 void end_hopper_block();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <limits>
 
 #include "common/error.h"
 
@@ -17,6 +18,11 @@ constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64,
 
 constexpr int32_t kMinWgmmaTileRows = 32;
 constexpr int32_t kMaxRegisterWgmmaTileRows = 64;  // for weights that are converted to bf16 in registers
+constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {256, 192, 128};  // for more rows than kMaxTileRows
+// A work item of wgmma takes about the time of its rows and of so many more, for the bytes of its weights.
+constexpr int32_t kWgmmaItemRows = 32;
+// Writing and adding partial sums makes a product take 5 / 4 of the time.
+constexpr int32_t kPartialSumsCost = 5, kCompleteSumsCost = 4;
 
 bool uses_cublaslt(int32_t rows, WeightFormat format, const GemmDevice& device) {
   return device.cublaslt && device.backend != GemmBackend::mma && device.backend != GemmBackend::wgmma &&
@@ -45,6 +51,55 @@ int32_t splits_of_sums(int32_t tiles, int32_t at_once, int32_t max) {
   return best;
 }
 
+// Whether some number of rows uses wgmma. Then all numbers of rows use its splits, so that a row has the same
+// bits in each.
+bool plans_for_wgmma(const GemmDevice& device) {
+  return device.backend == GemmBackend::wgmma ||
+         (device.backend == GemmBackend::automatic && device.capability == 90);
+}
+
+int32_t plan_splits(int32_t tiles, int32_t input_tiles, const GemmDevice& device) {
+  const int32_t max = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
+  if (plans_for_wgmma(device))
+    return splits_of_sums(tiles_of(tiles, kWgmmaTiles), device.multiprocessors, max);
+  return splits_of_sums(tiles, kBlocksPerMultiprocessor * device.multiprocessors, max);
+}
+
+// The tile of rows, and whether one item computes all splits: what takes the least time when every block
+// takes every n-th item. Splits in parallel are considered only where complete sums leave multiprocessors
+// without work, which bounds the memory for partial sums.
+GemmPlan plan_wgmma(int32_t rows, int32_t tiles, int32_t splits, WeightFormat format,
+                    const GemmDevice& device) {
+  GemmPlan best = {GemmKernel::wgmma, 0, splits, false, 0};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  const auto consider = [&](int32_t tile_rows, bool sequential) {
+    const int32_t sums = tiles_of(tiles, kWgmmaTiles) * tiles_of(rows, tile_rows);
+    const bool complete = sequential || splits == 1;
+    if (!complete && sums >= device.multiprocessors) return;
+    const int32_t items = sums * (complete ? 1 : splits);
+    const int64_t time = int64_t{tiles_of(items, device.multiprocessors)} * (tile_rows + kWgmmaItemRows) *
+                         (complete ? kCompleteSumsCost * splits : kPartialSumsCost);
+    if (time >= least) return;
+    least = time;
+    best.tile_rows = tile_rows;
+    best.sequential = sequential;
+    best.blocks = std::min(items, device.multiprocessors);
+  };
+  const auto consider_tile = [&](int32_t tile_rows) {
+    consider(tile_rows, false);
+    if (splits > 1 && tile_rows <= kMaxSequentialWgmmaRows) consider(tile_rows, true);
+  };
+  const int32_t max_tile_rows = format == WeightFormat::bf16 ? kMaxTileRows : kMaxRegisterWgmmaTileRows;
+  if (format == WeightFormat::bf16 && rows > kMaxTileRows) {
+    for (const int32_t tile_rows : kLongWgmmaTileRows) consider_tile(tile_rows);
+  } else {
+    int32_t tile_rows = kMinWgmmaTileRows;
+    while (tile_rows < std::min(rows, max_tile_rows)) tile_rows *= 2;
+    consider_tile(tile_rows);
+  }
+  return best;
+}
+
 }  // namespace
 
 GemmBackend parse_gemm_backend(const std::string& name) {
@@ -68,23 +123,12 @@ GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightForma
     plan.tile_rows = kMaxTileRows;
     return plan;
   }
-  const int32_t max_splits = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
-  plan.splits = splits_of_sums(tiles, kBlocksPerMultiprocessor * device.multiprocessors, max_splits);
-  int32_t max_tile_rows = kMaxTileRows;
-  int32_t output_blocks = tiles;
-  bool may_be_sequential = true;
-  if (uses_wgmma(rows, device)) {
-    plan.kernel = GemmKernel::wgmma;
-    plan.tile_rows = kMinWgmmaTileRows;
-    if (format != WeightFormat::bf16) max_tile_rows = kMaxRegisterWgmmaTileRows;
-    output_blocks = tiles_of(tiles, kWgmmaTiles);
-  } else if (rows <= kMaxStreamRows) {
-    plan.kernel = GemmKernel::stream;
-  }
-  while (plan.tile_rows < std::min(rows, max_tile_rows)) plan.tile_rows *= 2;
-  if (plan.kernel != GemmKernel::wgmma) may_be_sequential = plan.tile_rows == kMaxTileRows;
-  plan.sequential = may_be_sequential && plan.splits > 1 &&
-                    output_blocks * tiles_of(rows, plan.tile_rows) >= device.multiprocessors;
+  plan.splits = plan_splits(tiles, input_tiles, device);
+  if (uses_wgmma(rows, device)) return plan_wgmma(rows, tiles, plan.splits, format, device);
+  if (rows <= kMaxStreamRows) plan.kernel = GemmKernel::stream;
+  while (plan.tile_rows < std::min(rows, kMaxTileRows)) plan.tile_rows *= 2;
+  plan.sequential = plan.tile_rows == kMaxTileRows && plan.splits > 1 &&
+                    tiles * tiles_of(rows, plan.tile_rows) >= device.multiprocessors;
   return plan;
 }
 
@@ -100,7 +144,7 @@ GemmScratch gemm_scratch(const GemmPlan& plan, int32_t rows, int32_t tiles) {
 
 GemmScratch max_gemm_scratch(int32_t max_rows, const GemmDevice& device) {
   constexpr int32_t kInputTiles = kMaxSplits * kMinTilesPerSplit;  // enough for the largest number of splits
-  constexpr int32_t kRowStep = 64;  // a smaller step does not change the number of row tiles
+  constexpr int32_t kRowStep = 64;  // within a step the number of row tiles of each size stays the same
   GemmScratch max;
   // With more tiles no sum is split.
   for (int32_t tiles = 1; tiles < kBlocksPerMultiprocessor * device.multiprocessors; ++tiles) {
