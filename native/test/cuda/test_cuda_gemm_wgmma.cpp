@@ -1,5 +1,6 @@
 // Matrix products with wgmma. They have their own file, so that the tests of the other kernels stay valid on
 // a device where these fail.
+#include <array>
 #include <cstdio>
 
 #include "test/cuda/gated_products.h"
@@ -78,37 +79,53 @@ struct Sample {
 
 }  // namespace
 
+namespace {
+
+// Every second of the other tile sizes for one number of splits, and the rest for the next, to save time. The
+// number of blocks varies, too; nearly always it is below the number of items.
+void check_every_plan(const Sample& sample, int32_t rows, int32_t splits,
+                      std::span<const int32_t> tile_sizes) {
+  Products want;
+  int32_t which = splits, blocks = splits;
+  for (const int32_t tile_rows : tile_sizes) {
+    if (!want.empty() && ++which % 2 == 0) continue;
+    for (const bool sequential : {false, true}) {
+      if (sequential && (splits == 1 || tile_rows > kMaxSequentialWgmmaRows)) continue;
+      CAPTURE(splits);
+      CAPTURE(tile_rows);
+      CAPTURE(sequential);
+      blocks = blocks % 6 + 1;
+      const GemmPlan plan = {GemmKernel::wgmma, tile_rows, splits, sequential, blocks};
+      const Products got = in_either_order([&] { return sample.products(rows, &plan); });
+      if (want.empty()) want = got;
+      for (size_t i = 0; i < want.size(); ++i) CHECK(same_bits(want[i], got[i]));
+    }
+  }
+#ifndef APAR_TEST_ON_DEVICE
+  const GemmPlan mma = {GemmKernel::mma, 64, splits, false, 0};
+  CHECK(want == sample.products(rows, &mma));
+#endif
+}
+
+}  // namespace
+
 TEST_CASE("wgmma: a sum has the same bits in every tile size, however its splits and items are divided") {
   if (!device_has_wgmma()) return;
   std::mt19937 random(24);
-  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8, WeightFormat::int4}) {
-    const bool bf16 = format == WeightFormat::bf16;
-    const int32_t rows = bf16 ? 260 : 70;
-    const Sample sample(random, format, rows, 520, 6);
-    for (int32_t splits = 1; splits <= kMaxSplits; splits += bf16 ? 1 : 3) {
-      CAPTURE(splits);
-      Products want;
-      int32_t blocks = 0;
-      for (const int32_t tile_rows : {32, 64, 128, 192, 256}) {
-        if (!bf16 && tile_rows > 64) break;
-        for (const bool sequential : {false, true}) {
-          if (sequential && (splits == 1 || tile_rows > kMaxSequentialWgmmaRows)) continue;
-          CAPTURE(tile_rows);
-          CAPTURE(sequential);
-          blocks = blocks % 6 + 1;  // fewer than items, except with the largest tiles
-          const GemmPlan plan = {GemmKernel::wgmma, tile_rows, splits, sequential, blocks};
-          const Products got = in_either_order([&] { return sample.products(rows, &plan); });
-          if (want.empty()) {
-            want = got;
-#ifndef APAR_TEST_ON_DEVICE
-            const GemmPlan mma = {GemmKernel::mma, 64, splits, false, 0};
-            CHECK(got == sample.products(rows, &mma));
-#endif
-          }
-          for (size_t i = 0; i < want.size(); ++i) CHECK(same_bits(want[i], got[i]));
-        }
-      }
-    }
+  constexpr int32_t kRows = 260;
+  const Sample sample(random, WeightFormat::bf16, kRows, 520, 6);
+  for (int32_t splits = 1; splits <= kMaxSplits; ++splits)
+    check_every_plan(sample, kRows, splits, std::array{32, 64, 128, 192, 256});
+}
+
+TEST_CASE("wgmma: the same for weights that are converted in registers") {
+  if (!device_has_wgmma()) return;
+  std::mt19937 random(26);
+  constexpr int32_t kRows = 135;
+  for (const WeightFormat format : kPackedFormats) {
+    CAPTURE(std::string(to_string(format)));
+    const Sample sample(random, format, kRows, 328, 6);
+    for (const int32_t splits : {1, 2, 5}) check_every_plan(sample, kRows, splits, std::array{32, 64, 128});
   }
 }
 
@@ -120,7 +137,8 @@ TEST_CASE("wgmma: a row has the same bits in every number of rows") {
   // other.
   for (const int32_t multiprocessors : {1, 6, 24}) {
     CAPTURE(multiprocessors);
-    const Sample sample(random, WeightFormat::bf16, kMostRows, 2056, multiprocessors);
+    const int32_t in = multiprocessors < 24 ? 520 : 2056;  // a split has at least four tiles of inputs
+    const Sample sample(random, WeightFormat::bf16, kMostRows, in, multiprocessors);
     ProductTrace trace;
     const Products want = sample.products(kMostRows, nullptr, &trace);
     CHECK(trace.plan.splits == (multiprocessors == 1 ? 1 : multiprocessors == 6 ? 2 : 8));

@@ -169,15 +169,19 @@ __device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
 // The same with a in registers; each warp's 16 outputs have the layout of mma_bf16()'s a.
 template <int kRows, bool kAccumulates = true>
 __device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
-  static_assert(kRows == 32 || kRows == 64);
+  static_assert(kRows == 32 || kRows == 64 || kRows == 128);
   if constexpr (kRows == 32)
     APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0", "21")
                  : APAR_D16
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
-  else
+  else if constexpr (kRows == 64)
     APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0", "37")
                  : APAR_D32
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
+  else
+    APAR_WGMMA("128", APAR_S64, "{%64, %65, %66, %67}, %68, p, 1, 1, 0", "69")
+        : APAR_D64
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
 }
 
 #undef APAR_WGMMA

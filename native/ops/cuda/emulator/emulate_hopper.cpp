@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kDepth = 16, kRowsPerWarp = 16;  // of a wgmma
 constexpr int kRowBytes = 128;                 // of a tile
+constexpr int kPiece = 8;                      // elements of 16 bytes
 constexpr int kWarpgroupRows = 64;             // of the tile in a, which four warps share
 constexpr int kMaxWarps = 32;                  // of a block
 constexpr int kMaxBoxRows = 256;
@@ -63,21 +64,22 @@ void arrive(uint64_t* at, uint32_t bytes) {
   store(at, barrier);
 }
 
-// Element (row, k) of a matrix whose rows run along k, with the 128-byte swizzle (PTX ISA, "Asynchronous
-// Warpgroup Level Matrix Shared Memory Layout").
-float element(uint64_t descriptor, int row, int k) {
+// The kDepth elements of row `row` of a matrix whose rows run along k, with the 128-byte swizzle (PTX ISA,
+// "Asynchronous Warpgroup Level Matrix Shared Memory Layout"), which keeps 16 bytes together.
+void load_row(uint64_t descriptor, int row, float (&to)[kDepth]) {
   const auto field = [&](int first, int bits) {
     return static_cast<uint32_t>(descriptor >> first & ((uint64_t{1} << bits) - 1));
   };
   if (field(62, 2) != 1 || field(49, 3) != 0) fail("a matrix descriptor without 128-byte swizzle");
   const uint32_t start = field(0, 14) * 16, groups = field(32, 14) * 16;
-  uint32_t address = start + row / 8 * groups + row % 8 * kRowBytes + k * 2;
-  address ^= (address >> 7 & 7) << 4;
-  const unsigned char* const from = shared_memory() + address;
-  if (!check_shared(from, 2, 2)) return 0;
-  uint16_t bits;
-  std::memcpy(&bits, from, 2);
-  return bf16_to_f32(bits);
+  for (int first = 0; first < kDepth; first += kPiece) {
+    uint32_t address = start + row / 8 * groups + row % 8 * kRowBytes + first * 2;
+    address ^= (address >> 7 & 7) << 4;
+    uint16_t bits[kPiece] = {};
+    const unsigned char* const from = shared_memory() + address;
+    if (check_shared(from, sizeof(bits), sizeof(bits))) std::memcpy(bits, from, sizeof(bits));
+    for (int k = 0; k < kPiece; ++k) to[first + k] = bf16_to_f32(bits[k]);
+  }
 }
 
 // Where the rows of a matrix that a descriptor names lie in shared memory.
@@ -178,11 +180,11 @@ void perform(WarpProducts& warp, const Product& product) {
           bf16_to_f32(static_cast<uint16_t>(of.a_then[i / 2] >> 16 * (i % 2)));
   }
   for (int row = 0; row < kRowsPerWarp && !product.a_in_registers(); ++row)
-    for (int k = 0; k < kDepth; ++k) a[row][k] = element(product.a, product.warp % 4 * kRowsPerWarp + row, k);
+    load_row(product.a, product.warp % 4 * kRowsPerWarp + row, a[row]);
   const auto sums = warp.sums.find(product.lanes[0].d);
   for (int column = 0; column < product.columns; ++column) {
     float b[kDepth];
-    for (int k = 0; k < kDepth; ++k) b[k] = element(product.b, column, k);
+    load_row(product.b, column, b);
     for (int row = 0; row < kRowsPerWarp; ++row) {
       double sum = 0;
       for (int k = 0; k < kDepth; ++k) sum += double{a[row][k]} * b[k];

@@ -17,8 +17,9 @@ constexpr int32_t kMinTilesPerSplit = 4;
 constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
 
 constexpr int32_t kMinWgmmaTileRows = 32;
-constexpr int32_t kMaxRegisterWgmmaTileRows = 64;  // for weights that are converted to bf16 in registers
-constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {256, 192, 128};  // for more rows than kMaxTileRows
+// For more rows than kMaxTileRows of bf16. Other formats are converted in registers, which have no room for
+// more.
+constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {256, 192, 128};
 // A work item of wgmma takes about the time of its rows and of so many more, for the bytes of its weights.
 constexpr int32_t kWgmmaItemRows = 32;
 // Writing and adding partial sums makes a product take 5 / 4 of the time.
@@ -89,12 +90,11 @@ GemmPlan plan_wgmma(int32_t rows, int32_t tiles, int32_t splits, WeightFormat fo
     consider(tile_rows, false);
     if (splits > 1 && tile_rows <= kMaxSequentialWgmmaRows) consider(tile_rows, true);
   };
-  const int32_t max_tile_rows = format == WeightFormat::bf16 ? kMaxTileRows : kMaxRegisterWgmmaTileRows;
   if (format == WeightFormat::bf16 && rows > kMaxTileRows) {
     for (const int32_t tile_rows : kLongWgmmaTileRows) consider_tile(tile_rows);
   } else {
     int32_t tile_rows = kMinWgmmaTileRows;
-    while (tile_rows < std::min(rows, max_tile_rows)) tile_rows *= 2;
+    while (tile_rows < std::min(rows, kMaxTileRows)) tile_rows *= 2;
     consider_tile(tile_rows);
   }
   return best;

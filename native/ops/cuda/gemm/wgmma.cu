@@ -25,7 +25,8 @@ constexpr int kMaxStages = 8;
 // quarter of a multiprocessor has three warps), the warps that copy give theirs to those that multiply.
 // setmaxnreg applies to whole warpgroups.
 template <class Format, int kRows>
-constexpr bool kMovesRegisters = kRows == kMaxSequentialWgmmaRows || (Format::kScaled && kRows == 64);
+constexpr bool kMovesRegisters = kFromShared<Format> ? kRows == kMaxSequentialWgmmaRows
+                                                     : kRows == 128 || (Format::kScaled && kRows == 64);
 template <class Format, int kRows>
 constexpr int kThreads = kConsumers * 32 + (kMovesRegisters<Format, kRows> ? kWarpgroupThreads : 32);
 
@@ -266,8 +267,8 @@ template <class Format>
 void launch_format(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   if (plan.tile_rows == 32) return launch_tiles<Format, 32>(stream, call, plan);
   if (plan.tile_rows == 64) return launch_tiles<Format, 64>(stream, call, plan);
+  if (plan.tile_rows == 128) return launch_tiles<Format, 128>(stream, call, plan);
   if constexpr (kFromShared<Format>) {
-    if (plan.tile_rows == 128) return launch_tiles<Format, 128>(stream, call, plan);
     if (plan.tile_rows == 192) return launch_tiles<Format, 192>(stream, call, plan);
     if (plan.tile_rows == 256) return launch_tiles<Format, 256>(stream, call, plan);
   }

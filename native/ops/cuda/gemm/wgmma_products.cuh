@@ -56,16 +56,20 @@ struct Products<Format, kRows, true> {
 // add_tile().
 template <class Format, int kRows>
 struct Products<Format, kRows, false> {
+  // The sums of both halves of a tile do not fit the registers with many rows.
+  static constexpr int kGroups = kRows <= 64 ? 2 : 1;
+
   float sums[kRows / 2];
-  float group[2][Format::kScaled ? kRows / 2 : 1];
-  float scale[2][2];
+  float group[kGroups][Format::kScaled ? kRows / 2 : 1];
+  float scale[kGroups][2];
   Operand<Format::kTerms> a[2];
 
   __device__ void clear() {
 #pragma unroll
     for (int i = 0; i < kRows / 2; ++i) {
       sums[i] = 0;
-      if constexpr (Format::kScaled) group[0][i] = group[1][i] = 0;
+      if constexpr (Format::kScaled) group[0][i] = 0;
+      if constexpr (Format::kScaled && kGroups == 2) group[1][i] = 0;
     }
   }
 
@@ -78,16 +82,20 @@ struct Products<Format, kRows, false> {
       if constexpr (Format::kScaled) {
         const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
         const int out = half * kTileOuts + block * 16 + lane / 4;
-        scale[half][0] = scales[out];
-        scale[half][1] = scales[out + 8];
-        issue(group[half], a[half], x, half);
+        scale[half % kGroups][0] = scales[out];
+        scale[half % kGroups][1] = scales[out + 8];
+        issue(group[half % kGroups], a[half], x, half);
+        if constexpr (kGroups == 1) {
+          wgmma_wait<0>();
+          add_group(0);
+        }
       } else {
         issue(sums, a[half], x, half);
         wgmma_wait<1>();
         pin(sums);
       }
     }
-    if constexpr (Format::kScaled) {
+    if constexpr (Format::kScaled && kGroups == 2) {
       wgmma_wait<1>();
       add_group(0);
       wgmma_wait<0>();
