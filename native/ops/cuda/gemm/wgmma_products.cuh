@@ -16,9 +16,9 @@ constexpr bool kFromShared = std::is_same_v<Format, Bf16Tiles>;
 #if APAR_HOPPER
 
 // The sums of a warpgroup: its 64 outputs by kRows rows, kRows / 2 in each thread. Products stay in flight
-// while the next tile or half tile is waited for, loaded and issued. ptxas reports (C7510 and the following)
-// where it does not understand that, and then waits after every product: loops that issue products touch
-// neither their sums nor depend on anything but numbers that are the same in all threads of a warp.
+// while the next tile or half tile is waited for, loaded and issued. ptxas adds waits where it does not
+// understand that (npm run test:ptxas): loops that issue products do not touch their sums, and depend only on
+// numbers that are the same in all threads of a warp.
 template <class Format, int kRows, bool = kFromShared<Format>>
 struct Products;
 
