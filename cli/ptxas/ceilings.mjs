@@ -48,6 +48,10 @@ export function judge(compiled, ceilings, files, all) {
     const stack = entry?.stack ?? 0
     if (report.stackBytes > stack || (report.spillBytes > 0 && stack === 0))
       problems.push(`${where} ${stackUse(report)}${stack > 0 ? `: ${stack} are allowed` : ''}`)
+    if (report.changedWgmma)
+      problems.push(
+        `${where} waits for its wgmma more often than it says (docs/adr/0084): ${report.changedWgmma}`,
+      )
     if (report.sharedBytes > (entry?.shared ?? 0))
       problems.push(
         `${where} has ${report.sharedBytes} bytes of static shared memory, ${entry?.shared ?? 0} are planned ("shared" in ${CEILINGS})`,

@@ -14,6 +14,8 @@ export interface KernelReport {
   spillBytes: number
   /** Static shared memory of a block. */
   sharedBytes: number
+  /** If ptxas does not take the kernel's wgmma as they are, but adds waits: what it says. */
+  changedWgmma?: string
 }
 
 /**

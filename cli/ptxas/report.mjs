@@ -28,6 +28,9 @@ export function parseReport(text) {
     }
   }
   requireUsed(kernel)
+  for (const [, change, symbol] of text.matchAll(/\(C75\d\d\) (.*) in (?:the )?function '(\w+)'/g))
+    for (const each of reports)
+      if (each.symbol === symbol && each.architecture.startsWith('sm_90')) each.changedWgmma = change
   return reports
 }
 

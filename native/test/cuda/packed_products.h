@@ -95,11 +95,12 @@ inline const float* bias_on(cuda::Device& device, const Layer& layer) {
 }
 
 // The products of all rows of x with each layer, and its bias, computed with the plan for that number of
-// rows.
+// rows unless one is given.
 inline std::vector<std::vector<float>> packed_products(cuda::Device& device, const ProductCase& shape,
                                                        const std::vector<Layer>& layers,
                                                        std::span<const float> x,
-                                                       ProductTrace* trace = nullptr) {
+                                                       ProductTrace* trace = nullptr,
+                                                       const GemmPlan* given = nullptr) {
   const auto rows = static_cast<int32_t>(x.size()) / shape.in;
   GemmCall call;
   std::vector<DeviceArray<std::byte>> weights;
@@ -118,8 +119,10 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
   call.in = shape.in;
   call.x = x_f32.data();
   call.x_bf16 = x_bf16.data();
-  const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(shape.in, kTileInputs), shape.format,
-                                  {shape.multiprocessors, device.info().capability, shape.backend});
+  const GemmPlan plan = given != nullptr
+                            ? *given
+                            : plan_gemm(rows, call.tiles, tiles_of(shape.in, kTileInputs), shape.format,
+                                        {shape.multiprocessors, device.info().capability, shape.backend});
   const DeviceArray<float> partials(device, std::max<int64_t>(1, partial_floats(plan, rows, call.tiles)));
   const std::vector<int32_t> zeros(static_cast<size_t>(call.tiles) * tiles_of(rows, plan.tile_rows), 0);
   const DeviceArray<int32_t> arrived(device, zeros);

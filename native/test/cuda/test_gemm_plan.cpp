@@ -1,6 +1,8 @@
 // The plans for launches and memory, without a device.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 #include "ops/cuda/gemm/plan.h"
 #include "ops/cuda/memory_plan.h"
@@ -99,10 +101,81 @@ TEST_CASE("wgmma is used only when it is requested and supported") {
     CHECK_THROWS_AS(plan_gemm(rows, 64, 64, WeightFormat::bf16, {132, 80, GemmBackend::wgmma}), Error);
   }
   CHECK(plan(9, 64, 64, GemmBackend::wgmma).tile_rows == 32);
-  CHECK(plan(200, 64, 64, GemmBackend::wgmma).tile_rows == 128);
-  CHECK(plan_gemm(200, 64, 64, WeightFormat::int4, {132, 90, GemmBackend::wgmma}).tile_rows == 64);
+  CHECK(plan_gemm(200, 64, 64, WeightFormat::int4, {132, 90, GemmBackend::wgmma}).tile_rows == 128);
   CHECK(parse_gemm_backend("auto") == GemmBackend::automatic);
   CHECK_THROWS_AS(parse_gemm_backend("fast"), Error);
+}
+
+TEST_CASE("wgmma: the splits depend on the layer alone, also where other kernels compute few rows") {
+  for (const GemmBackend backend : {GemmBackend::wgmma, GemmBackend::automatic}) {
+    for (int32_t tiles = 1; tiles < 600; tiles += tiles < 140 ? 1 : 23) {
+      for (const int32_t input_tiles : {1, 3, 12, 64, 172}) {
+        const int32_t splits = plan(1, tiles, input_tiles, backend).splits;
+        CHECK(splits >= 1);
+        CHECK(splits <= std::clamp(input_tiles / 4, 1, kMaxSplits));
+        for (int32_t rows = 2; rows < 2100; rows += 13)
+          REQUIRE(plan(rows, tiles, input_tiles, backend).splits == splits);
+      }
+    }
+  }
+}
+
+TEST_CASE("wgmma: splits fill whole waves of work items, with one block per multiprocessor") {
+  const auto splits = [](int32_t tiles, int32_t input_tiles) {
+    return plan(32, tiles, input_tiles, GemmBackend::wgmma).splits;
+  };
+  CHECK(splits(64, 64) == 4);  // Llama-7B: o and down; q, k and v; gate and up
+  CHECK(splits(64, 172) == 4);
+  CHECK(splits(192, 64) == 2);
+  CHECK(splits(344, 64) == 1);
+  // An odd number of tiles has an item of one tile. 67 tiles are 34 items, of which three splits fit at once;
+  // as single tiles, two per multiprocessor, so would three.
+  CHECK(splits(67, 64) == 3);
+  CHECK(splits(1, 64) == kMaxSplits);
+  for (int32_t tiles = 1; tiles < 400; ++tiles) {
+    const int32_t pairs = tiles_of(tiles, kWgmmaTiles);
+    if (pairs <= 132 / 2) CHECK(pairs * splits(tiles, 172) <= 132);
+    if (pairs > 132) CHECK(splits(tiles, 172) == 1);
+  }
+}
+
+TEST_CASE("wgmma: tiles of rows fit the kernels and leave few multiprocessors without work") {
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::f16, WeightFormat::int4}) {
+    for (int32_t rows = 1; rows < 3000; rows += rows < 140 ? 1 : 29) {
+      for (const int32_t tiles : {1, 2, 63, 64, 172, 192, 344, 500, 2000}) {
+        const GemmPlan cut = plan_gemm(rows, tiles, 64, format, {132, 90, GemmBackend::wgmma});
+        const int32_t sums = tiles_of(tiles, kWgmmaTiles) * tiles_of(rows, cut.tile_rows);
+        const bool in_parallel = cut.splits > 1 && !cut.sequential;
+        REQUIRE(cut.blocks == std::min(132, sums * (in_parallel ? cut.splits : 1)));
+        REQUIRE(cut.tile_rows <= (format == WeightFormat::bf16 ? kMaxWgmmaTileRows : kMaxTileRows));
+        if (cut.sequential) REQUIRE(cut.tile_rows <= kMaxSequentialWgmmaRows);
+        if (cut.sequential) REQUIRE(cut.splits > 1);
+        if (in_parallel) REQUIRE(sums * cut.splits <= 2 * 132);
+      }
+    }
+  }
+  const auto cut = [](int32_t rows, int32_t tiles, int32_t input_tiles) {
+    return plan(rows, tiles, input_tiles, GemmBackend::wgmma);
+  };
+  // Prompts of Llama-7B. Gate and up of 512 rows: 344 items of 256 rows in three waves, not 688 of 128 in
+  // six.
+  CHECK(cut(512, 344, 64).tile_rows == 256);
+  CHECK(cut(2048, 344, 64).tile_rows == 256);
+  // q, k and v of 2048 rows: their two splits are added in a block; 1056 items of 192 rows are eight whole
+  // waves.
+  CHECK(cut(2048, 192, 64).tile_rows == 192);
+  CHECK(cut(2048, 192, 64).sequential);
+  // o of 512 rows: 128 items of 128 rows are nearly a wave. down has more inputs, so that 256 items of 256
+  // rows, a fourth of a sum each, move fewer bytes in spite of the partial sums.
+  CHECK(cut(512, 64, 64).tile_rows == 128);
+  CHECK(cut(512, 64, 64).sequential);
+  CHECK(cut(512, 64, 172).tile_rows == 256);
+  CHECK(!cut(512, 64, 172).sequential);
+  // Of 350 rows, two tiles of 192 rather than three of 128 or two of 256.
+  CHECK(cut(350, 344, 64).tile_rows == 192);
+  // Of 32 rows: o and down by 128 items, a fourth of a sum each.
+  CHECK(!cut(32, 64, 172).sequential);
+  CHECK(cut(32, 64, 172).blocks == 128);
 }
 
 TEST_CASE("cuBLASLt is used for long prompts in bf16, when it is requested and found") {

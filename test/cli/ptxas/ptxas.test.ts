@@ -97,6 +97,22 @@ test('a spill, a stack and shared memory are problems unless they are allowed', 
   expect(more).toContain('96 bytes of stack: 88 are allowed')
 })
 
+test('a kernel to which ptxas adds waits for wgmma is a problem on the architecture that has wgmma', () => {
+  for (const [change, where] of [
+    [
+      'Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient registers',
+      'the ',
+    ],
+    ['warpgroup.wait is injected in around line 77 by compiler to allow use of registers', ''],
+  ]) {
+    const line = `ptxas info    : (C7511) ${change} in ${where}function '${INDEXES}'\n`
+    const [problem, ...others] = problems(GOOD, line + REPORT)
+    expect(problem).toContain(`draw_rows on sm_90a waits for its wgmma more often than it says`)
+    expect(problem).toContain(change)
+    expect(others).toEqual([])
+  }
+})
+
 test('what is allowed has a reason and is needed', () => {
   expect(problems({ ...GOOD, 'gemm_tiles<*>': { blocks: 2, stack: 96 } })).toEqual([
     expect.stringContaining('must say "why"'),

@@ -85,19 +85,42 @@ __device__ inline void box_copy(void* shared, const TensorMap& map, int input, i
       : "memory");
 }
 
-// Required before a warpgroup's first wgmma and after other writes to its registers.
+// Waits at the barrier with this number, from 1 to 15, for `threads` threads of the block in whole warps.
+__device__ inline void sync_threads(int barrier, int threads) {
+  asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// Changes the number of registers that each thread of a warpgroup may use: gives some back to the block, or
+// takes what others have given back, and waits for it. The block begins with as many as its launch bounds
+// allow. A multiple of 8 from 24 to 256.
+template <int kRegisters>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Required before a warpgroup's first wgmma and after other accesses to the registers of a wgmma.
 __device__ inline void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-// Commits a group of wgmma and waits for it.
-__device__ inline void wgmma_finish() {
-  asm volatile("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;" ::: "memory");
+// Makes a group of all wgmma that the warpgroup has issued and not yet committed.
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Waits until at most kGroups groups, the latest, are in flight. Until its group has been waited for, a wgmma
+// may still read its operands and write its sums, in shared memory and in registers.
+template <int kGroups>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
 }
 // Keeps the compiler from moving uses of the sums across this point.
 template <int kSums>
 __device__ inline void pin(float (&sums)[kSums]) {
 #pragma unroll
-  for (float& sum : sums) asm volatile("" : "+f"(sum)::"memory");
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 #define APAR_D8(i)                                                                            \
@@ -106,45 +129,69 @@ __device__ inline void pin(float (&sums)[kSums]) {
 #define APAR_D16 APAR_D8(0), APAR_D8(8)
 #define APAR_D32 APAR_D16, APAR_D8(16), APAR_D8(24)
 #define APAR_D64 APAR_D32, APAR_D8(32), APAR_D8(40), APAR_D8(48), APAR_D8(56)
+#define APAR_D96 APAR_D64, APAR_D8(64), APAR_D8(72), APAR_D8(80), APAR_D8(88)
+#define APAR_D128 APAR_D96, APAR_D8(96), APAR_D8(104), APAR_D8(112), APAR_D8(120)
 #define APAR_S16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define APAR_S32 APAR_S16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define APAR_S64                                                                                 \
-  APAR_S32                                                                                       \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
-  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define APAR_WGMMA(rows, sums, operands)                                                                   \
-  "{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" rows "k16.f32.bf16.bf16 {" sums \
-  "}, " operands "; }"
+#define APAR_S64                                                                       \
+  APAR_S32                                                                             \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define APAR_S96                                                                       \
+  APAR_S64                                                                             \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define APAR_S128                                                                                  \
+  APAR_S96                                                                                         \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define APAR_WGMMA(rows, sums, operands, accumulates)                                                       \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %" accumulates ", 0; wgmma.mma_async.sync.aligned.m64n" rows \
+               "k16.f32.bf16.bf16 {" sums "}, " operands "; }"
 
-// d[64 outputs, kRows] += a · b over 16 inputs, with a [64 outputs] and b [kRows rows] given by descriptors.
-// Executed by 128 threads. d has the layout of mma_bf16()'s c, repeated for every 8 rows.
+// d[64 outputs, kRows] = a · b over 16 inputs, plus d if it accumulates, with a [64 outputs] and b [kRows
+// rows] given by descriptors. Executed by 128 threads. d has the layout of mma_bf16()'s c, repeated for every
+// 8 rows.
 template <int kRows>
 __device__ inline void wgmma(float (&d)[kRows / 2], uint64_t a, uint64_t b) {
+  static_assert(kRows == 32 || kRows == 64 || kRows == 128 || kRows == 192 || kRows == 256);
   if constexpr (kRows == 32)
-    asm volatile(APAR_WGMMA("32", APAR_S16, "%16, %17, p, 1, 1, 0, 0") : APAR_D16 : "l"(a), "l"(b));
+    APAR_WGMMA("32", APAR_S16, "%16, %17, p, 1, 1, 0, 0", "18") : APAR_D16 : "l"(a), "l"(b), "n"(1));
   else if constexpr (kRows == 64)
-    asm volatile(APAR_WGMMA("64", APAR_S32, "%32, %33, p, 1, 1, 0, 0") : APAR_D32 : "l"(a), "l"(b));
+    APAR_WGMMA("64", APAR_S32, "%32, %33, p, 1, 1, 0, 0", "34") : APAR_D32 : "l"(a), "l"(b), "n"(1));
+  else if constexpr (kRows == 128)
+    APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0", "66") : APAR_D64 : "l"(a), "l"(b), "n"(1));
+  else if constexpr (kRows == 192)
+    APAR_WGMMA("192", APAR_S96, "%96, %97, p, 1, 1, 0, 0", "98") : APAR_D96 : "l"(a), "l"(b), "n"(1));
   else
-    asm volatile(APAR_WGMMA("128", APAR_S64, "%64, %65, p, 1, 1, 0, 0") : APAR_D64 : "l"(a), "l"(b));
+    APAR_WGMMA("256", APAR_S128, "%128, %129, p, 1, 1, 0, 0", "130") : APAR_D128 : "l"(a), "l"(b), "n"(1));
 }
 // The same with a in registers; each warp's 16 outputs have the layout of mma_bf16()'s a.
-template <int kRows>
+template <int kRows, bool kAccumulates = true>
 __device__ inline void wgmma(float (&d)[kRows / 2], const uint32_t (&a)[4], uint64_t b) {
-  static_assert(kRows == 32 || kRows == 64);
+  static_assert(kRows == 32 || kRows == 64 || kRows == 128);
   if constexpr (kRows == 32)
-    asm volatile(APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0")
+    APAR_WGMMA("32", APAR_S16, "{%16, %17, %18, %19}, %20, p, 1, 1, 0", "21")
                  : APAR_D16
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-  else
-    asm volatile(APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0")
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
+  else if constexpr (kRows == 64)
+    APAR_WGMMA("64", APAR_S32, "{%32, %33, %34, %35}, %36, p, 1, 1, 0", "37")
                  : APAR_D32
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
+  else
+    APAR_WGMMA("128", APAR_S64, "{%64, %65, %66, %67}, %68, p, 1, 1, 0", "69")
+        : APAR_D64
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAccumulates ? 1 : 0));
 }
 
 #undef APAR_WGMMA
+#undef APAR_S128
+#undef APAR_S96
 #undef APAR_S64
 #undef APAR_S32
 #undef APAR_S16
+#undef APAR_D128
+#undef APAR_D96
 #undef APAR_D64
 #undef APAR_D32
 #undef APAR_D16
@@ -194,11 +241,15 @@ using emulate::barrier_wait;
 using emulate::box_copy;
 using emulate::bulk_copy;
 using emulate::fence_async;
+using emulate::give_registers;
 using emulate::shared_address;
+using emulate::sync_threads;
+using emulate::take_registers;
 using emulate::TensorMap;
 using emulate::wgmma;
+using emulate::wgmma_commit;
 using emulate::wgmma_fence;
-using emulate::wgmma_finish;
+using emulate::wgmma_wait;
 template <int kSums>
 inline void pin(float (&)[kSums]) {}
 inline TensorMap make_tensor_map(const uint16_t* x, int32_t rows, int32_t in, int32_t box_rows) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cuda/emulator/emulate_hopper.h"
 #include "ops/cuda/emulator/fiber.h"
 #include "testing/guarded.h"
 
@@ -17,6 +18,7 @@ Order order = Order::forward;
 namespace {
 
 constexpr int kMaxThreads = 1024;
+constexpr int kNumberedBarriers = 16;
 constexpr size_t kSharedAlignment = 1024;
 
 struct Copy {
@@ -36,6 +38,7 @@ struct Thread {
 
 // A barrier: threads that have arrived continue when its generation changes.
 struct Barrier {
+  int threads = 0;  // that a numbered barrier expects
   int arrived = 0;
   uint64_t generation = 0;
 };
@@ -55,10 +58,12 @@ struct Block {
   const Overlap* overlap = nullptr;  // of a kernel that may begin before earlier ones have ended
   bool hides = false;                // Overlap::begins() was called
   Barrier earlier;                   // of the threads that wait for these
+  std::array<Barrier, kNumberedBarriers> numbered;
   int live = 0;
   unsigned char* shared = nullptr;
   size_t shared_bytes = 0;
   uint64_t progress = 0;  // changes whenever a waiting thread may be able to continue
+  uint64_t rounds = 0;    // in which each warp has run as far as it can
 };
 
 thread_local Block block;
@@ -121,6 +126,7 @@ void run_block(const std::function<void()>& thread) {
   const int warps = count / kWarpSize;
   while (block.live > 0) {
     const uint64_t before = block.progress;
+    ++block.rounds;
     for (int step = 0; step < warps; ++step) run_warp(order == Order::forward ? step : warps - 1 - step);
     if (block.progress == before)
       throw std::logic_error("deadlock: threads of a block wait at different barriers");
@@ -155,7 +161,11 @@ void run_blocks(Index grid, uint32_t threads, size_t shared_bytes, const std::fu
     // early.
     block.hides = overlap != nullptr && (i == 0 || i + 1 == blocks);
     if (block.hides) overlap->begins();
+    block.numbered = {};
+    begin_hopper_block();
     run_block(thread);
+    end_hopper_block();
+    if (!failure.empty()) throw std::logic_error(std::exchange(failure, {}));
   }
 }
 
@@ -189,6 +199,18 @@ void sync_block() {
     wait(block.barrier);
 }
 
+void sync_threads(int number, int threads) {
+  if (number < 1 || number >= kNumberedBarriers || threads % kWarpSize != 0)
+    return fail("a numbered barrier is from 1 to 15 and for whole warps");
+  Barrier& barrier = block.numbered[static_cast<size_t>(number)];
+  if (barrier.arrived == 0) barrier.threads = threads;
+  if (barrier.threads != threads) fail("threads disagree about how many meet at a barrier");
+  if (++barrier.arrived == threads)
+    release(barrier);
+  else
+    wait(barrier);
+}
+
 void sync_warp(const char* kind, const void* in, void* out, Combine combine) {
   Warp& warp = block.warps[running / kWarpSize];
   const int lane = running % kWarpSize;
@@ -213,8 +235,14 @@ void progress() {
   ++block.progress;
 }
 
+void let_others_run() {
+  const uint64_t round = block.rounds;
+  while (block.rounds == round) yield_fiber();
+  progress();
+}
+
 void fail(const char* what) {
-  failure = what;
+  if (failure.empty()) failure = what;
 }
 
 bool check_shared(const void* at, size_t bytes, size_t alignment) {

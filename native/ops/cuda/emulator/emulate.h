@@ -62,16 +62,20 @@ void enqueue_overlapping(void* stream, Index grid, uint32_t threads, size_t shar
 unsigned char* shared_memory();
 
 void sync_block();
+// The barrier with this number, from 1 to 15, for `threads` threads of the block.
+void sync_threads(int barrier, int threads);
 // Synchronises all lanes of a warp. The last lane to arrive runs `combine` over the inputs and outputs of all
 // lanes. `kind` names the operation: it is an error if lanes execute different ones.
 using Combine = void (*)(const void* const* in, void* const* out);
 void sync_warp(const char* kind, const void* in, void* out, Combine combine);
 
 // For the other files of the emulator. running_warp(): the warp of the running thread. progress(): a waiting
-// thread may be able to continue. fail(): ends the run with an error. check_shared(): fails and returns false
+// thread may be able to continue. let_others_run(): returns after every other warp has run as far as it can.
+// fail(): ends the run with an error, the first of several. check_shared(): fails and returns false
 // unless an access is aligned and within shared memory.
 int running_warp();
 void progress();
+void let_others_run();
 void fail(const char* what);
 bool check_shared(const void* at, size_t bytes, size_t alignment);
 

@@ -121,11 +121,13 @@ __device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t*
 }
 
 // Adds the partial sums of the rows [first_row, first_row + rows) in the order of splits, after all are
-// written. Executed by a whole block.
+// written. Executed by `threads` threads, `thread` is each one's index: by a whole block unless told
+// otherwise.
 __device__ inline void add_splits(const GemmCall& call, const TileWork& work, int32_t first_row, int32_t rows,
-                                  int32_t splits) {
+                                  int32_t splits, int32_t thread = threadIdx.x,
+                                  int32_t threads = blockDim.x) {
   constexpr int32_t kPairs = kTileOuts / 2;
-  for (int32_t i = threadIdx.x; i < rows * kPairs; i += blockDim.x) {
+  for (int32_t i = thread; i < rows * kPairs; i += threads) {
     const int32_t row = first_row + i / kPairs, pair = i % kPairs;
     if (row >= call.rows) break;
     const int32_t out = pair / kPairOuts * (2 * kPairOuts) + pair % kPairOuts;

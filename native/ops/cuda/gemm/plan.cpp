@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <limits>
 
 #include "common/error.h"
 
@@ -16,7 +17,10 @@ constexpr int32_t kMinTilesPerSplit = 4;
 constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
 
 constexpr int32_t kMinWgmmaTileRows = 32;
-constexpr int32_t kMaxRegisterWgmmaTileRows = 64;  // for weights that are converted to bf16 in registers
+// For more rows than kMaxTileRows of bf16. Other formats are converted in registers, which have no room for
+// more.
+constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {256, 192, 128};
+constexpr int32_t kMaxParallelWaves = 2;
 
 bool uses_cublaslt(int32_t rows, WeightFormat format, const GemmDevice& device) {
   return device.cublaslt && device.backend != GemmBackend::mma && device.backend != GemmBackend::wgmma &&
@@ -45,6 +49,66 @@ int32_t splits_of_sums(int32_t tiles, int32_t at_once, int32_t max) {
   return best;
 }
 
+// Whether some number of rows uses wgmma. Then all numbers of rows use its splits, so that a row has the same
+// bits in each.
+bool plans_for_wgmma(const GemmDevice& device) {
+  return device.backend == GemmBackend::wgmma ||
+         (device.backend == GemmBackend::automatic && device.capability == 90);
+}
+
+int32_t plan_splits(int32_t tiles, int32_t input_tiles, const GemmDevice& device) {
+  const int32_t max = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
+  if (plans_for_wgmma(device))
+    return splits_of_sums(tiles_of(tiles, kWgmmaTiles), device.multiprocessors, max);
+  return splits_of_sums(tiles, kBlocksPerMultiprocessor * device.multiprocessors, max);
+}
+
+// Calls visit(tile_rows) for every tile of rows that wgmma may use.
+template <class Visit>
+void for_each_wgmma_tile(int32_t rows, WeightFormat format, Visit visit) {
+  if (format == WeightFormat::bf16 && rows > kMaxTileRows) {
+    for (const int32_t tile_rows : kLongWgmmaTileRows) visit(tile_rows);
+  } else {
+    int32_t tile_rows = kMinWgmmaTileRows;
+    while (tile_rows < std::min(rows, kMaxTileRows)) tile_rows *= 2;
+    visit(tile_rows);
+  }
+}
+
+// Whether the splits of a sum may be different work items. That bounds the memory for partial sums, so that
+// they stay in the L2 cache until they are added.
+bool may_be_parallel(int32_t sums, int32_t splits, const GemmDevice& device) {
+  return splits > 1 && sums * splits <= kMaxParallelWaves * device.multiprocessors;
+}
+
+// Chooses the tile of rows, and whether one item computes all splits, so that the block with the most items
+// moves the fewest bytes through the L2 cache. That is expected to limit this kernel (docs/adr/0084).
+GemmPlan plan_wgmma(int32_t rows, int32_t tiles, int32_t input_tiles, int32_t splits, WeightFormat format,
+                    const GemmDevice& device) {
+  GemmPlan best = {GemmKernel::wgmma, 0, splits, false, 0};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  const auto consider = [&](int32_t tile_rows, int32_t items, int32_t splits_of_item) {
+    constexpr int64_t kWeightRows = kWgmmaTiles * kTileOuts, kBf16 = 2, kF32 = 4;
+    const bool complete = splits_of_item == splits;
+    const int64_t inputs = int64_t{tiles_of(int64_t{input_tiles} * splits_of_item, splits)} * kTileInputs;
+    // Partial sums are written, read again and added, complete ones only written.
+    const int64_t bytes =
+        inputs * (kWeightRows + tile_rows) * kBf16 + kWeightRows * tile_rows * kF32 * (complete ? 1 : 3);
+    const int64_t of_block = tiles_of(items, device.multiprocessors) * bytes;
+    if (of_block >= least) return;
+    least = of_block;
+    best.tile_rows = tile_rows;
+    best.sequential = splits > 1 && complete;
+    best.blocks = std::min(items, device.multiprocessors);
+  };
+  for_each_wgmma_tile(rows, format, [&](int32_t tile_rows) {
+    const int32_t sums = tiles_of(tiles, kWgmmaTiles) * tiles_of(rows, tile_rows);
+    if (splits == 1 || tile_rows <= kMaxSequentialWgmmaRows) consider(tile_rows, sums, splits);
+    if (may_be_parallel(sums, splits, device)) consider(tile_rows, sums * splits, 1);
+  });
+  return best;
+}
+
 }  // namespace
 
 GemmBackend parse_gemm_backend(const std::string& name) {
@@ -68,23 +132,12 @@ GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightForma
     plan.tile_rows = kMaxTileRows;
     return plan;
   }
-  const int32_t max_splits = std::clamp(input_tiles / kMinTilesPerSplit, 1, kMaxSplits);
-  plan.splits = splits_of_sums(tiles, kBlocksPerMultiprocessor * device.multiprocessors, max_splits);
-  int32_t max_tile_rows = kMaxTileRows;
-  int32_t output_blocks = tiles;
-  bool may_be_sequential = true;
-  if (uses_wgmma(rows, device)) {
-    plan.kernel = GemmKernel::wgmma;
-    plan.tile_rows = kMinWgmmaTileRows;
-    if (format != WeightFormat::bf16) max_tile_rows = kMaxRegisterWgmmaTileRows;
-    output_blocks = tiles_of(tiles, kWgmmaTiles);
-  } else if (rows <= kMaxStreamRows) {
-    plan.kernel = GemmKernel::stream;
-  }
-  while (plan.tile_rows < std::min(rows, max_tile_rows)) plan.tile_rows *= 2;
-  if (plan.kernel != GemmKernel::wgmma) may_be_sequential = plan.tile_rows == kMaxTileRows;
-  plan.sequential = may_be_sequential && plan.splits > 1 &&
-                    output_blocks * tiles_of(rows, plan.tile_rows) >= device.multiprocessors;
+  plan.splits = plan_splits(tiles, input_tiles, device);
+  if (uses_wgmma(rows, device)) return plan_wgmma(rows, tiles, input_tiles, plan.splits, format, device);
+  if (rows <= kMaxStreamRows) plan.kernel = GemmKernel::stream;
+  while (plan.tile_rows < std::min(rows, kMaxTileRows)) plan.tile_rows *= 2;
+  plan.sequential = plan.tile_rows == kMaxTileRows && plan.splits > 1 &&
+                    tiles * tiles_of(rows, plan.tile_rows) >= device.multiprocessors;
   return plan;
 }
 
@@ -100,17 +153,28 @@ GemmScratch gemm_scratch(const GemmPlan& plan, int32_t rows, int32_t tiles) {
 
 GemmScratch max_gemm_scratch(int32_t max_rows, const GemmDevice& device) {
   constexpr int32_t kInputTiles = kMaxSplits * kMinTilesPerSplit;  // enough for the largest number of splits
-  constexpr int32_t kRowStep = 64;  // a smaller step does not change the number of row tiles
+  constexpr int32_t kRowStep = 64;  // within a step the number of row tiles of each size stays the same
   GemmScratch max;
+  const auto include = [&](const GemmScratch& one) {
+    max.partials = std::max(max.partials, one.partials);
+    max.arrived = std::max(max.arrived, one.arrived);
+  };
   // With more tiles no sum is split.
   for (int32_t tiles = 1; tiles < kBlocksPerMultiprocessor * device.multiprocessors; ++tiles) {
     for (int32_t rows = 1; rows <= max_rows;
          rows = rows < kRowStep || rows == max_rows ? rows + 1 : std::min(rows + kRowStep, max_rows)) {
       for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
-        const GemmScratch one =
-            gemm_scratch(plan_gemm(rows, tiles, kInputTiles, format, device), rows, tiles);
-        max.partials = std::max(max.partials, one.partials);
-        max.arrived = std::max(max.arrived, one.arrived);
+        const GemmPlan plan = plan_gemm(rows, tiles, kInputTiles, format, device);
+        if (plan.kernel != GemmKernel::wgmma) {
+          include(gemm_scratch(plan, rows, tiles));
+          continue;
+        }
+        // Its tiles of rows depend on the inputs, too: what any of them needs.
+        for_each_wgmma_tile(rows, format, [&](int32_t tile_rows) {
+          const int32_t sums = tiles_of(tiles, kWgmmaTiles) * tiles_of(rows, tile_rows);
+          if (may_be_parallel(sums, plan.splits, device))
+            include(gemm_scratch({GemmKernel::wgmma, tile_rows, plan.splits, false, 0}, rows, tiles));
+        });
       }
     }
   }

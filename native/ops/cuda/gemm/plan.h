@@ -17,8 +17,10 @@ constexpr int32_t kMaxSplits = 8;
 constexpr int32_t kMaxTileRows = 128;
 constexpr int32_t kMaxStreamRows = 4;
 constexpr int32_t kMinWgmmaRows = 16;
-constexpr int32_t kMinCublasLtRows = 512;  // with fewer rows, unpacking the weights takes too long
-constexpr int32_t kWgmmaTiles = 2;         // output tiles of one block
+constexpr int32_t kMinCublasLtRows = 512;         // with fewer rows, unpacking the weights takes too long
+constexpr int32_t kWgmmaTiles = 2;                // output tiles of one work item
+constexpr int32_t kMaxSequentialWgmmaRows = 192;  // two sets of sums of more rows do not fit the registers
+constexpr int32_t kMaxWgmmaTileRows = 256;
 
 enum class GemmKernel : uint8_t {
   stream,    // few rows: weights are loaded from memory straight into registers
@@ -50,15 +52,16 @@ struct GemmDevice {
 // How one matmul call is divided into blocks of threads.
 struct GemmPlan {
   GemmKernel kernel = GemmKernel::mma;
-  int32_t tile_rows = 8;    // 8, 16, 32, 64 or 128
+  int32_t tile_rows = 8;    // 8, 16, 32, 64 or 128; of wgmma also 192 and 256
   int32_t splits = 1;       // split-K: ranges of the inputs that are summed separately, then added in order
   bool sequential = false;  // one block computes all splits, else one block per split
+  int32_t blocks = 0;  // of wgmma, each of which takes several work items; others have one block per item
 };
 
-// The number of splits depends only on the shapes of the layers, and their sums are always added in the same
-// order. So a row has the same bits with any number of other rows. `tiles` is the number of output tiles of
-// all layers of the call. Throws Error{unavailable} when the backend is wgmma and the device does not support
-// it.
+// The number of splits depends only on the shapes of the layers, the device and the backend, and their sums
+// are always added in the same order. So a row has the same bits with any number of other rows. `tiles` is
+// the number of output tiles of all layers of the call. Throws Error{unavailable} when the backend is wgmma
+// and the device does not support it.
 GemmPlan plan_gemm(int32_t rows, int32_t tiles, int32_t input_tiles, WeightFormat format,
                    const GemmDevice& device);
 
