@@ -27,7 +27,8 @@ constexpr bool kFromShared = std::is_same_v<Format, Bf16Tiles>;
 template <class Format, int kRows>
 struct Stages {
   static constexpr int kInputBytes = kRows * kSwizzleRowBytes;
-  static constexpr int kBytes = (kInputBytes + kWarpgroups * Format::kBytes + kSwizzleGroupBytes - 1) /
+  static constexpr int kWeightBytes = Format::kBytes + Format::kGroupBytes;  // of a warpgroup
+  static constexpr int kBytes = (kInputBytes + kWarpgroups * kWeightBytes + kSwizzleGroupBytes - 1) /
                                 kSwizzleGroupBytes * kSwizzleGroupBytes;
   static constexpr int kCount = kSharedBytes / kBytes < kMaxStages ? kSharedBytes / kBytes : kMaxStages;
   static constexpr size_t kShared = size_t{kCount} * (kBytes + 2 * sizeof(uint64_t));
@@ -38,7 +39,7 @@ struct Stages {
 
   __device__ unsigned char* inputs(int i) const { return memory + i % kCount * kBytes; }
   __device__ unsigned char* weights(int i, int warpgroup) const {
-    return inputs(i) + kInputBytes + warpgroup * Format::kBytes;
+    return inputs(i) + kInputBytes + warpgroup * kWeightBytes;
   }
   __device__ void init() const {
     for (int i = 0; i < kCount; ++i) {
@@ -59,16 +60,20 @@ struct Stages {
 // are issued before it waits for earlier kernels.
 template <class Format, int kRows>
 __device__ inline void fill_stages(const Stages<Format, kRows>& stages, const TensorMap& x,
-                                   const unsigned char* const (&weights)[kWarpgroups], int tiles, int begin,
-                                   int end, int first_row, int ahead) {
+                                   const TileWork (&work)[kWarpgroups], int tiles, int begin, int end,
+                                   int first_row, int ahead) {
   const auto copy_weights = [&](int i) {
     uint64_t* const full = stages.full + i % stages.kCount;
-    barrier_arrive_expect(full, stages.kInputBytes + tiles * Format::kBytes);
+    barrier_arrive_expect(full, stages.kInputBytes + tiles * stages.kWeightBytes);
 #pragma unroll
-    for (int tile = 0; tile < kWarpgroups; ++tile)
-      if (tile < tiles)
-        bulk_copy(stages.weights(i, tile), weights[tile] + static_cast<int64_t>(begin + i) * Format::kBytes,
-                  Format::kBytes, full);
+    for (int tile = 0; tile < kWarpgroups; ++tile) {
+      if (tile >= tiles) break;
+      const int k = begin + i;
+      unsigned char* const to = stages.weights(i, tile);
+      bulk_copy(to, work[tile].weights + static_cast<int64_t>(k) * Format::kBytes, Format::kBytes, full);
+      if constexpr (Format::kGroupBytes > 0)
+        bulk_copy(to + Format::kBytes, group_of<Format>(work[tile], k), Format::kGroupBytes, full);
+    }
   };
   for (int i = 0; i < ahead; ++i) copy_weights(i);
   wait_for_earlier_kernels();
@@ -115,9 +120,8 @@ __device__ inline void multiply_tile(float (&sums)[kRows / 2], const unsigned ch
       if constexpr (Format::kScaled) {
         float group[kRows / 2] = {};
         add_products(group);
-        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
-        const int out = half * kTileOuts + block * 16 + lane / 4;
-        const float scale[2] = {scales[out], scales[out + 8]};
+        float scale[2];
+        Format::scales(scale, weights, block, half, lane);
 #pragma unroll
         for (int i = 0; i < kRows / 2; ++i) sums[i] = fmaf(scale[i / 2 % 2], group[i], sums[i]);
       } else {
@@ -155,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (warp == kConsumers) {
     if (lane == 0) {
       const int ahead = !overlaps ? 0 : end - begin < stages.kCount ? end - begin : stages.kCount;
-      fill_stages(stages, x, {work_of(0).weights, work_of(1).weights}, tiles, begin, end, first_row, ahead);
+      fill_stages(stages, x, {work_of(0), work_of(1)}, tiles, begin, end, first_row, ahead);
     } else {
       wait_for_earlier_kernels();
     }
