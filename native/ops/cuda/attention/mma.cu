@@ -211,7 +211,7 @@ void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const
                         partials, grid.depth};
   with_kv(shape.head_dim, kv.format, [&]<class Kv>() {
     launch_overlapping<mma_items<Kv>>(stream, {static_cast<uint32_t>(grid.blocks)}, kWarps * 32,
-                          Layout<Kv>::bytes(grid.depth), args);
+                                      Layout<Kv>::bytes(grid.depth), args);
   });
 }
 

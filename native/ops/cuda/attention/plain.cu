@@ -244,8 +244,9 @@ void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, con
                      AttentionPartials partials, AttentionGrid grid) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
-    launch_overlapping<plain_items<Kv>>(stream, {static_cast<uint32_t>(grid.blocks)}, kThreads, plain_shared_bytes(shape),
-                            step, shape, scale, q, Kv{kv, shape.head_dim}, partials);
+    launch_overlapping<plain_items<Kv>>(stream, {static_cast<uint32_t>(grid.blocks)}, kThreads,
+                                        plain_shared_bytes(shape), step, shape, scale, q,
+                                        Kv{kv, shape.head_dim}, partials);
   });
 }
 
