@@ -27,5 +27,5 @@ export function parseReport(text: string): KernelReport[]
 /** The threads of a block that each kernel of a PTX file is compiled for, by mangled name: those of its launch bounds. */
 export function parseThreads(ptx: string): Map<string, number>
 
-/** `void apar::cuda::(anonymous namespace)::f<apar::cuda::X, 4>(int)`: `f<X, 4>`. */
+/** `void apar::cuda::(anonymous namespace)::f<apar::cuda::X<4> >(int)`: `f<X<4>>`. */
 export function shortName(demangled: string): string

@@ -52,7 +52,10 @@ export function parseThreads(ptx) {
 }
 
 export function shortName(demangled) {
-  const name = demangled.replaceAll('(anonymous namespace)::', '').replaceAll(/\bapar::(cuda::)?/g, '')
+  const name = demangled
+    .replaceAll('(anonymous namespace)::', '')
+    .replaceAll(/\bapar::(cuda::)?/g, '')
+    .replaceAll(/> +(?=>)/g, '>')
   let depth = 0
   let begin = 0
   for (let i = 0; i < name.length; ++i) {

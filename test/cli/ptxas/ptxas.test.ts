@@ -165,7 +165,7 @@ test('names without namespaces, results and parameters', () => {
     shortName(`void ${namespace}gemm_tiles<apar::cuda::Int4Tiles, 128, true>(apar::cuda::GemmCall, int)`),
   ).toBe('gemm_tiles<Int4Tiles, 128, true>')
   expect(shortName(`${namespace}draw_rows(float const*, int)`)).toBe('draw_rows')
-  expect(shortName(`void ${namespace}f<${namespace}Kv<unsigned short> >(int)`)).toBe('f<Kv<unsigned short> >')
+  expect(shortName(`void ${namespace}f<${namespace}Kv<unsigned short> >(int)`)).toBe('f<Kv<unsigned short>>')
   expect(shortName(`void ${namespace}f<(apar::Kind)1, (bool)0>(int)`)).toBe('f<(Kind)1, (bool)0>')
 })
 
