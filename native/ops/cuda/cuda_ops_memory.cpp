@@ -168,7 +168,8 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
 // As much memory as for two layers. Both handles are the same, by which gated_matmul() knows a pair.
 GatedLinears CudaOps::place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
                                   LinearAxes axes) {
-  if (!fusion_ || format == WeightFormat::f32 || !packable(gate.cols))
+  const bool alike = gate.dtype == up.dtype && (gate.row_scales == nullptr) == (up.row_scales == nullptr);
+  if (!fusion_ || !alike || format == WeightFormat::f32 || !packable(gate.cols))
     return Ops::place_gated(gate, up, format, axes);
   auto placed = std::make_unique<PlacedLinear>();
   placed->packed = true;

@@ -222,6 +222,28 @@ TEST_CASE("every value of APAR_CUDA_FUSION gives the same bits") {
   }
 }
 
+// A GGUF file may store gate and up in different types.
+TEST_CASE("layers of different types are no pair, and multiply as one") {
+  cuda::CudaOps ops({.num_layers = 1,
+                     .num_heads = 1,
+                     .num_kv_heads = 1,
+                     .head_dim = 8,
+                     .num_blocks = 1,
+                     .max_rows = 2,
+                     .max_context = kBlockTokens,
+                     .max_inputs = 8,
+                     .vocab_size = 8},
+                    cuda::open_test_device());
+  const std::vector<float> gate(64, 0.5f);
+  const std::vector<uint16_t> up(64, 0x3f80);
+  const auto place = [&](const void* other, DType type) {
+    return ops.place_gated({gate.data(), DType::f32, 8, 8}, {other, type, 8, 8}, WeightFormat::bf16, {});
+  };
+  const GatedLinears alike = place(gate.data(), DType::f32), different = place(up.data(), DType::bf16);
+  CHECK(alike.gate.data == alike.up.data);
+  CHECK(different.gate.data != different.up.data);
+}
+
 TEST_CASE("bf16 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::bf16, 2e-2, 3);
 }
