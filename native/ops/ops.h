@@ -106,7 +106,7 @@ class Ops {
   // after the other, with less of the host's memory.
   virtual bool places_pairs() const { return false; }
 
-  // Places gate and up, the layers of gated_matmul(), which have one shape and one type.
+  // Places gate and up, the layers of gated_matmul(), which have one shape.
   virtual GatedLinears place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
                                    LinearAxes axes) {
     return {place_linear(gate, format, axes), place_linear(up, format, axes)};

@@ -42,6 +42,7 @@ PHASES: Dict[str, Phase] = {
         Step("end_to_end", 40, 15),
         Step("kernels", 60, 20),
         Step("formats", 60, 20),
+        Step("launches", 45, 15),
         Step("peer", 90, 35, programs=False),
         Step("cublaslt_speed", 20),
         Step("ranks", 40),

@@ -13,8 +13,9 @@ PARITY_TESTS = ["test_cuda_elementwise", "test_cuda_rope", "test_cuda_gemm", "te
 SMOKE_TEST = "test_cuda_smoke"
 WGMMA_TEST = "test_cuda_gemm_wgmma"
 CUBLASLT_TEST = "test_cuda_gemm_cublaslt"
+OVERLAP_TEST = "test_cuda_overlap"
 RANKS_TEST = "test_cuda_sharded"
-DEVICE_TESTS = [SMOKE_TEST, *PARITY_TESTS, WGMMA_TEST, CUBLASLT_TEST, RANKS_TEST]
+DEVICE_TESTS = [SMOKE_TEST, *PARITY_TESTS, WGMMA_TEST, CUBLASLT_TEST, OVERLAP_TEST, RANKS_TEST]
 # The environment may say how many cases of each test run: `npm test` runs all of them elsewhere.
 MOST_CASES = int(os.environ.get("APAR_VERIFY_CASES", "0"))
 EMULATED_CASE_SECONDS = 120  # enough for a debug build of the emulator on a busy machine

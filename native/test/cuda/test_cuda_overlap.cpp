@@ -21,14 +21,15 @@ std::unique_ptr<Model> open_cuda(const RandomModel& random, ModelFormat format, 
   return model;
 }
 
-// Steps of one row, of a few and of many: directly, and from graphs as shapes return.
-void check_overlap(const ModelConfig& config, ModelFormat format, uint32_t seed) {
+// Steps of up to `rows` rows each: directly, and from graphs as shapes return.
+void check_overlap(const ModelConfig& config, ModelFormat format, const std::vector<int32_t>& all_rows,
+                   uint32_t seed) {
   CAPTURE(std::string(to_string(format.weights)));
   const RandomModel random = make_random_model(config, seed);
   std::mt19937 seeds(seed);
   const TextTree tree = random_tree(seeds, 2, config.vocab_size);
   const auto plain = open_cuda(random, format, "off"), overlapping = open_cuda(random, format, "on");
-  for (const int32_t rows : {1, 9, kRows}) {
+  for (const int32_t rows : all_rows) {
     CAPTURE(rows);
     const RunOptions options = {.seed = seed, .rows_per_step = rows};
     CHECK(run_tree(*overlapping, tree, options) == run_tree(*plain, tree, options));
@@ -44,19 +45,30 @@ ModelConfig aligned_config() {
 }  // namespace
 
 TEST_CASE("overlapping kernels have the same bits: tensor cores") {
-  check_overlap(aligned_config(), {WeightFormat::bf16, KvFormat::bf16}, 51);
-  check_overlap(aligned_config(), {WeightFormat::int4, KvFormat::fp8}, 52);
+  check_overlap(aligned_config(), {WeightFormat::bf16, KvFormat::bf16}, {3, kRows}, 51);
+  check_overlap(aligned_config(), {WeightFormat::int4, KvFormat::fp8}, {9}, 52);
 }
 
 TEST_CASE("overlapping kernels have the same bits: kernels for any shape") {
-  check_overlap(with_all_features(small_config()), {WeightFormat::f32, KvFormat::f32}, 53);
-  check_overlap(small_config(), {WeightFormat::bf16, KvFormat::bf16}, 54);
+  check_overlap(with_all_features(small_config()), {WeightFormat::f32, KvFormat::f32}, {9}, 53);
+  check_overlap(small_config(), {WeightFormat::bf16, KvFormat::bf16}, {kRows}, 54);
 }
 
 TEST_CASE("overlapping kernels have the same bits: SwiGLU by itself") {
   ::setenv("APAR_CUDA_FUSION", "off", 1);
-  check_overlap(aligned_config(), {WeightFormat::fp8, KvFormat::bf16}, 55);
+  check_overlap(aligned_config(), {WeightFormat::fp8, KvFormat::bf16}, {9}, 55);
   ::unsetenv("APAR_CUDA_FUSION");
+}
+
+TEST_CASE("overlapping kernels have the same bits: wgmma") {
+  if (cuda::open_test_device()->info().capability != 90) {
+    MESSAGE("left out: the device has no wgmma");
+    return;
+  }
+  ::setenv("APAR_CUDA_GEMM", "wgmma", 1);
+  check_overlap(aligned_config(), {WeightFormat::bf16, KvFormat::bf16}, {kRows}, 57);
+  check_overlap(aligned_config(), {WeightFormat::int8, KvFormat::bf16}, {9}, 58);
+  ::unsetenv("APAR_CUDA_GEMM");
 }
 
 TEST_CASE("APAR_CUDA_PDL accepts only on and off") {

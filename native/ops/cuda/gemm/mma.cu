@@ -138,13 +138,14 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   unsigned char* const stages = shared_memory();
   const auto stage_of = [&](int k) { return stages + (k - begin) % S::kStages * kStageBytes; };
   const int first_end = begin + S::kStages - 1 < end ? begin + S::kStages - 1 : end;
+  const bool ahead = overlaps && !kSequential;
   let_next_kernel_begin();
-  if (overlaps)
+  if (ahead)
     for (int k = begin; k < first_end; ++k) load_weights<Format, kRows>(work, k, stage_of(k));
   wait_for_earlier_kernels();
   for (int k = begin; k < begin + S::kStages - 1; ++k) {
     if (k < first_end) {
-      if (!overlaps) load_weights<Format, kRows>(work, k, stage_of(k));
+      if (!ahead) load_weights<Format, kRows>(work, k, stage_of(k));
       load_inputs<Format, kRows>(call, first_row, k, stage_of(k));
     }
     copy_commit();
@@ -174,7 +175,8 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
             total.at[out][row][i] =
                 split == 0 ? sums.at[out][row][i] : total.at[out][row][i] + sums.at[out][row][i];
       sums.clear();
-      split_end = split_begin(work.k_tiles, ++split + 1, splits);
+      // Not work.k_tiles, which would take a register of the loop.
+      split_end = split_begin(tiles_of(call.in, kTileInputs), ++split + 1, splits);
     }
   }
   copy_wait<0>();
