@@ -167,10 +167,10 @@ void time_attention(const std::string& sharing, int32_t rows) {
   const test::TreeBatch tree = test::fan_batch(kShared, kOwn, rows);
   const HeadShape shape = {kHeads, kHeads, kHeadDim};
   AttentionWork work(parse_sharing(sharing), attention_bytes(1, kHeadDim, KvFormat::bf16));
-  const int32_t blocks = attention_mma_blocks(shape, KvFormat::bf16);
+  const AttentionGrid grid = attention_mma_grid(shape, KvFormat::bf16);
   work.build(tree.batch(), 1,
              {.partials = AttentionWork::max_partials(rows, kShared + kOwn),
-              .busy_items = tiles_of(blocks, kHeads)});
+              .busy_items = tiles_of(grid.blocks, kHeads)});
   std::vector<int32_t> words;
   write_step(tree.batch(), work, words);
   auto* const pinned = device->allocate_pinned(words.size() * 4);
@@ -189,7 +189,7 @@ void time_attention(const std::string& sharing, int32_t rows) {
   auto* const out = static_cast<float*>(device->allocate(4 * rows * width, "bench"));
   auto* const out_bf16 = static_cast<uint16_t*>(device->allocate(2 * rows * width, "bench"));
   const double seconds = median_seconds(*device, launches, [&](int32_t i) {
-    attention_mma(device->stream(), step, shape, q, layers[i], results, blocks);
+    attention_mma(device->stream(), step, shape, q, layers[i], results, grid);
     attention_merge(device->stream(), step, rows, shape, results, out, out_bf16);
   });
   print("attention " + sharing, rows, seconds, 4.0 * (kShared + rows * kOwn) * width,

@@ -93,7 +93,7 @@ void CudaOps::rope_and_store(int32_t layer, float* q, float* k, const float* v,
 void CudaOps::attention(int32_t layer, const float* q, float* out) {
   enqueue(rows_, [&](Stream stream, int32_t rows) {
     const auto kernel = attention_mma_supports(shape_, config_.kv_format) ? attention_mma : attention_plain;
-    kernel(stream, step_, shape_, q, kv_layer(layer), attention_partials_, attention_blocks_);
+    kernel(stream, step_, shape_, q, kv_layer(layer), attention_partials_, attention_grid_);
     attention_merge(stream, step_, rows, shape_, attention_partials_, out, buffer(out).bf16);
   });
 }

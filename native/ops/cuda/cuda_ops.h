@@ -125,7 +125,7 @@ class CudaOps final : public Ops {
   KvScale* kv_scales_ = nullptr;  // [layer][block][kv_head][kBlockTokens], only for fp8
   float* rope_ = nullptr;         // [max_context][rope_frequencies][cos, sin]
   AttentionPartials attention_partials_;
-  int32_t attention_blocks_ = 0;
+  AttentionGrid attention_grid_;
 
   const bool fusion_ = switched_on("APAR_CUDA_FUSION", true);
   const Sharing sharing_ = sharing_from_environment();

@@ -51,10 +51,10 @@ CudaOps::CudaOps(const OpsConfig& config, std::unique_ptr<Device> device)
   drawn_ = static_cast<DrawnToken*>(device_->allocate(drawn, "draws"));
   pinned_drawn_ = static_cast<DrawnToken*>(device_->allocate_pinned(drawn));
   allocate_drafts();
-  attention_blocks_ = attention_mma_supports(shape_, config.kv_format)
-                          ? attention_mma_blocks(shape_, config.kv_format)
-                          : attention_plain_blocks(shape_, config.kv_format);
-  limits_.busy_items = tiles_of(attention_blocks_, config.num_kv_heads);
+  attention_grid_ = attention_mma_supports(shape_, config.kv_format)
+                        ? attention_mma_grid(shape_, config.kv_format)
+                        : attention_plain_grid(shape_, config.kv_format);
+  limits_.busy_items = tiles_of(attention_grid_.blocks, config.num_kv_heads);
   if (config.time_steps) timer_ = device_->make_timer();
   fill_rope_table();
 }

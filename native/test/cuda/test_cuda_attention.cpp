@@ -83,7 +83,7 @@ std::vector<std::vector<std::string>> items_of_rows(const AttentionWork& work) {
 
 std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inputs, KvFormat format,
                        Kernel kernel, const AttentionLimits& limits, Sharing sharing = Sharing::always,
-                       int32_t blocks = 3) {
+                       AttentionGrid grid = {3, 2}) {
   const HeadShape shape = inputs.shape;
   AttentionWork work(sharing);
   work.build(tree.batch(), shape.group(), limits);
@@ -101,7 +101,7 @@ std::vector<float> run(Device& device, const TreeBatch& tree, const Inputs& inpu
       out(device, inputs.q.size());
   const DeviceArray<uint16_t> out_bf16(device, inputs.q.size());
   const AttentionPartials partials = {sums.data(), scales.data()};
-  kernel(device.stream(), header(step), shape, q.data(), kv, partials, blocks);
+  kernel(device.stream(), header(step), shape, q.data(), kv, partials, grid);
   attention_merge(device.stream(), header(step), tree.batch().rows(), shape, partials, out.data(),
                   out_bf16.data());
   const std::vector<float> got = out.get();
@@ -249,13 +249,18 @@ TEST_CASE("items of any length after one another in one block, as in many blocks
       const auto device = open_test_device();
       const Inputs inputs = random_inputs(random, tree, {2, 2, 64}, format);
       for (const Kernel kernel : {attention_mma, attention_plain}) {
-        const auto with_blocks = [&](int32_t blocks) {
+        const auto with_grid = [&](AttentionGrid grid) {
           return in_either_order(
-              [&] { return run(*device, tree, inputs, format, kernel, {2000}, Sharing::always, blocks); });
+              [&] { return run(*device, tree, inputs, format, kernel, {2000}, Sharing::always, grid); });
         };
-        Mismatches different("one block", 1, 64);
-        different.same(with_blocks(1), with_blocks(1000), 128);
-        CHECK(different.check());
+        const std::vector<float> many = with_grid({1000, 2});
+        std::vector<AttentionGrid> grids = {{1, 2}};
+        if (format == KvFormat::bf16) grids.insert(grids.end(), {{1, 3}, {4, 3}});
+        for (const AttentionGrid grid : grids) {
+          Mismatches different("blocks " + std::to_string(grid.blocks), 1, 64);
+          different.same(with_grid(grid), many, 128);
+          CHECK(different.check());
+        }
       }
     }
   }

@@ -68,7 +68,7 @@ TEST_CASE("one attention whose result is the mean of the values") {
   const DeviceArray<uint16_t> out_bf16(*device, rows * width);
   const AttentionPartials partials = {sums.data(), scales.data()};
   attention_mma(device->stream(), header(step), kShape, q.data(), {keys.data(), v.data(), KvFormat::bf16},
-                partials, attention_mma_blocks(kShape, KvFormat::bf16));
+                partials, attention_mma_grid(kShape, KvFormat::bf16));
   attention_merge(device->stream(), header(step), 3, kShape, partials, out.data(), out_bf16.data());
   Mismatches wrong("attention_mma", 1, kShape.head_dim);
   const std::vector<float> got = out.get();

@@ -17,16 +17,21 @@ struct AttentionPartials {
   float* sums = nullptr;    // [partials][heads][head_dim]
   float* scales = nullptr;  // [partials][heads][2]
 };
+// The blocks that share the items of the work list: as many as the device runs at once. So no launch
+// parameter depends on the step.
+struct AttentionGrid {
+  int32_t blocks = 0;
+  int32_t depth = 2;  // of a warp's ring in attention_mma (task.cuh)
+};
+
 // Whether the tensor-core kernel supports this shape; attention_plain supports any.
 bool attention_mma_supports(HeadShape shape, KvFormat format);
-// `blocks` share the items of the work list. The number of blocks that the device runs at once, which
-// attention_*_blocks() returns, keeps every launch parameter independent of the step.
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                   AttentionPartials partials, int32_t blocks);
-int32_t attention_mma_blocks(HeadShape shape, KvFormat format);
+                   AttentionPartials partials, AttentionGrid grid);
+AttentionGrid attention_mma_grid(HeadShape shape, KvFormat format);
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                     AttentionPartials partials, int32_t blocks);
-int32_t attention_plain_blocks(HeadShape shape, KvFormat format);
+                     AttentionPartials partials, AttentionGrid grid);
+AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format);
 // Merges the partial results into out[rows, heads * head_dim], also in bf16.
 void attention_merge(Stream stream, const StepHeader* step, int32_t rows, HeadShape shape,
                      AttentionPartials partials, float* out, uint16_t* out_bf16);

@@ -9,7 +9,7 @@ namespace apar::cuda {
 // A chunk's keys and values in shared memory, and how attention/mma.cu loads its operands from them. Each
 // format has
 //   kRowBytes, kScaleBytes   bytes of a token's keys (or values) in shared memory, and of its KvScale
-//   kUnitTokens, kWarpUnits  the tokens of a warp's unit of copying, and the units of its ring (task.cuh)
+//   kUnitTokens, kMaxDepth   the tokens of a warp's unit of copying, and at most so many of them (task.cuh)
 //   kMinBlocks               blocks of a multiprocessor that leave a thread enough registers: no spills
 //                            (ptxas-ceilings.json)
 //   kLoadTokens              tokens of one load
@@ -39,7 +39,7 @@ struct Bf16Kv {
   using KvRows = Rows<kPieces>;
   static constexpr int kRowBytes = KvRows::kBytes;
   static constexpr int kScaleBytes = 0;
-  static constexpr int kUnitTokens = 32, kWarpUnits = 3;
+  static constexpr int kUnitTokens = 32, kMaxDepth = 3;
   static constexpr int kMinBlocks = kDim == 64 ? 3 : 2;
   static constexpr int kLoadTokens = 16;
 
@@ -70,7 +70,7 @@ struct Fp8Kv {
   using KvRows = Rows<kPieces>;
   static constexpr int kRowBytes = KvRows::kBytes;
   static constexpr int kScaleBytes = sizeof(KvScale);
-  static constexpr int kUnitTokens = 64, kWarpUnits = 2;
+  static constexpr int kUnitTokens = 64, kMaxDepth = 2;
   static constexpr int kMinBlocks = kDim == 64 ? 3 : 2;
   static constexpr int kLoadTokens = 32;
 

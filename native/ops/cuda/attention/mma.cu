@@ -206,17 +206,25 @@ bool attention_mma_supports(HeadShape shape, KvFormat format) {
 }
 
 void attention_mma(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                   AttentionPartials partials, int32_t blocks) {
-  const MmaArgs args = {step, shape, kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv, partials};
+                   AttentionPartials partials, AttentionGrid grid) {
+  const MmaArgs args = {step,     shape,     kLog2E / sqrtf(static_cast<float>(shape.head_dim)), q, kv,
+                        partials, grid.depth};
   with_kv(shape.head_dim, kv.format, [&]<class Kv>() {
-    launch_overlapping<mma_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kWarps * 32,
-                                      shared_bytes<Kv>(), args);
+    launch_overlapping<mma_items<Kv>>(stream, {static_cast<uint32_t>(grid.blocks)}, kWarps * 32,
+                                      Layout<Kv>::bytes(grid.depth), args);
   });
 }
 
-int32_t attention_mma_blocks(HeadShape shape, KvFormat format) {
-  return with_kv(shape.head_dim, format,
-                 [&]<class Kv>() { return blocks_at_once<mma_items<Kv>>(kWarps * 32, shared_bytes<Kv>()); });
+// Among depths with the same number of blocks, the largest.
+AttentionGrid attention_mma_grid(HeadShape shape, KvFormat format) {
+  return with_kv(shape.head_dim, format, [&]<class Kv>() {
+    AttentionGrid grid = {blocks_at_once<mma_items<Kv>>(kWarps * 32, Layout<Kv>::bytes(2)), 2};
+    for (int depth = 3; depth <= Kv::kMaxDepth; ++depth) {
+      const int32_t blocks = fitting_blocks<mma_items<Kv>>(kWarps * 32, Layout<Kv>::bytes(depth));
+      if (blocks >= grid.blocks) grid = {blocks, depth};
+    }
+    return grid;
+  });
 }
 
 }  // namespace apar::cuda

@@ -241,18 +241,18 @@ __global__ void __launch_bounds__(kMaxMergeThreads)
 }  // namespace
 
 void attention_plain(Stream stream, const StepHeader* step, HeadShape shape, const float* q, KvLayer kv,
-                     AttentionPartials partials, int32_t blocks) {
+                     AttentionPartials partials, AttentionGrid grid) {
   const float scale = kLog2E / sqrtf(static_cast<float>(shape.head_dim));
   with_kv(kv.format, [&]<class Kv>() {
-    launch_overlapping<plain_items<Kv>>(stream, {static_cast<uint32_t>(blocks)}, kThreads,
+    launch_overlapping<plain_items<Kv>>(stream, {static_cast<uint32_t>(grid.blocks)}, kThreads,
                                         plain_shared_bytes(shape), step, shape, scale, q,
                                         Kv{kv, shape.head_dim}, partials);
   });
 }
 
-int32_t attention_plain_blocks(HeadShape shape, KvFormat format) {
+AttentionGrid attention_plain_grid(HeadShape shape, KvFormat format) {
   return with_kv(format, [&]<class Kv>() {
-    return blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape));
+    return AttentionGrid{blocks_at_once<plain_items<Kv>>(kThreads, plain_shared_bytes(shape))};
   });
 }
 

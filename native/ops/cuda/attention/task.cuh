@@ -12,16 +12,23 @@ constexpr int kQueriesPerWarp = 16;
 static_assert(kWarps * kQueriesPerWarp == kLargeQueries && kQueriesPerWarp == kSmallQueries);
 static_assert(kWarps == kSpanChunks);  // of a small item each warp computes one chunk of a span
 
-// Shared memory holds a ring of units, the queries, and what the warps of a small item exchange. A unit holds
+// What the warps of a small item exchange to fold the partial results of a span.
+struct Exchange {
+  float scales[kWarps][kQueriesPerWarp][2];  // largest score and sum of weights
+  int32_t sums[kWarps];                      // offset of [kQueriesPerWarp][head_dim] sums in shared memory
+};
+
+// Shared memory holds the queries, what the warps of a small item exchange, and a ring of units. A unit holds
 // kUnitTokens keys or values, followed by their scales. The four warps of a large item share the whole ring,
-// whose stages are chunks; in a small item each warp has a ring of kWarpUnits units of its own.
+// whose stages are chunks; in a small item each warp has a ring of `depth` units of its own.
 //
-// Bytes of a block, and blocks of a multiprocessor on sm_90 (227 KB, 1 KB of it for each block) and on sm_80
-// (163 KB):
-//   head size        64           80           96          128
-//   bf16        57,872  3/2  72,208  3/2  86,544  2/1  115,216  2/1
-//   fp8         43,536  5/3  53,776  4/2  64,016  3/2   84,496  2/1
-// The registers allow two blocks at head size 128 and three at most below.
+// Bytes of a block, and the blocks that fit beside each other on sm_90 (228 KB, of which every block takes
+// 1 KB more) and sm_80 (164 KB), where registers allow three at head size 64 and two beyond:
+//   head size           64              80              96              128
+//   bf16, depth 2   41,488  3, 3    51,728  2, 2    61,968  2, 2     82,448  2, 2
+//   bf16, depth 3   57,872  3, 2    72,208  2, 2    86,544  2, 1    115,216  2, 1
+//   fp8, depth 2    43,536  3, 3    53,776  2, 2    64,016  2, 2     84,496  2, 1
+// Depth 2 also fits into the 99 KB of a block on sm_86 and sm_89.
 template <class Kv>
 struct Layout {
   static_assert(Kv::kDim % 16 == 0 && kChunkTokens % Kv::kUnitTokens == 0);
@@ -31,29 +38,24 @@ struct Layout {
   static constexpr int kSideBytes = kSideUnits * kUnitBytes;
   static_assert(kSideUnits == 1 || Kv::kScaleBytes == 0);  // else a side's scales would not be adjacent
   static constexpr int kStageBytes = 2 * kSideBytes;
-  static constexpr int kStages = kWarps * Kv::kWarpUnits / (2 * kSideUnits);
-  static constexpr int kRingBytes = kStages * kStageBytes;
-  static_assert(kRingBytes == kWarps * Kv::kWarpUnits * kUnitBytes);
   static constexpr int kWarpQueryBytes = kQueriesPerWarp * QueryRows::kBytes;
+  static constexpr int kExchangeAt = kWarps * kWarpQueryBytes;
+  static constexpr int kRingAt = kExchangeAt + static_cast<int>(sizeof(Exchange));
+  static_assert(kRingAt % kCopyBytes == 0);
+
+  __device__ static constexpr int stages(int depth) { return kWarps * depth / (2 * kSideUnits); }
+  static constexpr size_t bytes(int depth) {
+    return static_cast<size_t>(kRingAt) + static_cast<size_t>(kWarps * depth * kUnitBytes);
+  }
 };
 
-// What the warps of a small item exchange to fold the partial results of a span.
-struct Exchange {
-  float scales[kWarps][kQueriesPerWarp][2];  // largest score and sum of weights
-  int32_t sums[kWarps];                      // offset of [kQueriesPerWarp][head_dim] sums in the ring
-};
-
-template <class Kv>
-constexpr int shared_bytes() {
-  return Layout<Kv>::kRingBytes + kWarps * Layout<Kv>::kWarpQueryBytes + static_cast<int>(sizeof(Exchange));
-}
 template <class Kv>
 __device__ inline unsigned char* warp_queries(unsigned char* shared) {
-  return shared + Layout<Kv>::kRingBytes + threadIdx.x / 32 * Layout<Kv>::kWarpQueryBytes;
+  return shared + threadIdx.x / 32 * Layout<Kv>::kWarpQueryBytes;
 }
 template <class Kv>
 __device__ inline Exchange& exchange(unsigned char* shared) {
-  return *reinterpret_cast<Exchange*>(shared + Layout<Kv>::kRingBytes + kWarps * Layout<Kv>::kWarpQueryBytes);
+  return *reinterpret_cast<Exchange*>(shared + Layout<Kv>::kExchangeAt);
 }
 
 struct MmaArgs {
@@ -63,6 +65,7 @@ struct MmaArgs {
   const float* q;
   KvLayer kv;
   AttentionPartials partials;
+  int32_t depth;  // units of a warp's ring, 2 or 3
 };
 
 // One work item and one KV head.
@@ -142,18 +145,23 @@ __device__ inline void copy_tokens(const KvLayer& kv, const void* side, int32_t 
 }
 
 // The chunks of a block's large items, in the order in which it computes them. All warps copy them into the
-// stages of the ring, up to kStages - 1 chunks before they are computed, across items.
+// stages of the ring, all but one of the stages ahead, across items.
 template <class Kv>
 class Chunks {
  public:
-  __device__ Chunks(const MmaArgs& args, int32_t index, int32_t end, unsigned char* ring)
-      : args_(args), index_(index), end_(end), ring_(ring) {
+  __device__ Chunks(const MmaArgs& args, int32_t index, int32_t end, unsigned char* shared)
+      : args_(args), index_(index), end_(end), ring_(shared + Layout<Kv>::kRingAt) {
     begin_item();
-    for (int stage = 0; stage < Layout<Kv>::kStages - 1; ++stage) copy();
+    for (int stage = 0; stage < stages() - 1; ++stage) copy();
   }
   // Waits for the next chunk and returns its keys; its values follow them. The chunk before is overwritten.
   __device__ const unsigned char* next() {
-    copy_wait<Layout<Kv>::kStages - 2>();
+    if (stages() == 2)
+      copy_wait<0>();
+    else if (stages() == 3)
+      copy_wait<1>();
+    else
+      copy_wait<2>();
     __syncthreads();
     copy();
     const unsigned char* const at = ring_ + read_ * Layout<Kv>::kStageBytes;
@@ -164,7 +172,8 @@ class Chunks {
  private:
   static constexpr int kTokens = kChunkTokens / kWarps;  // of a warp
 
-  __device__ static int after(int stage) { return stage + 1 == Layout<Kv>::kStages ? 0 : stage + 1; }
+  __device__ int stages() const { return Layout<Kv>::stages(args_.depth); }
+  __device__ int after(int stage) const { return stage + 1 == stages() ? 0 : stage + 1; }
   __device__ void begin_item() {
     chunk_ = 0;
     if (index_ < end_) task_ = task_at(args_, index_);
@@ -206,25 +215,29 @@ class Chunks {
 };
 
 // The units of a warp's chunks of a block's small items: of each chunk first keys, then values. The warp
-// copies them into its own ring, up to kWarpUnits - 1 units before they are used, across items.
+// copies them into its own ring, all of its units ahead, across items.
 template <class Kv>
 class Units {
  public:
-  __device__ Units(const MmaArgs& args, int32_t index, int32_t end, unsigned char* ring)
+  __device__ Units(const MmaArgs& args, int32_t index, int32_t end, unsigned char* shared)
       : args_(args),
         index_(index),
         end_(end),
         chunk_(threadIdx.x / 32),
-        ring_(ring + threadIdx.x / 32 * Kv::kWarpUnits * Layout<Kv>::kUnitBytes) {
+        ring_(shared + Layout<Kv>::kRingAt + threadIdx.x / 32 * args.depth * Layout<Kv>::kUnitBytes) {
     if (index_ < end_) task_ = task_at(args_, index_);
     find_chunk();
-    for (int unit = 0; unit < Kv::kWarpUnits - 1; ++unit) copy();
+    for (int unit = 0; unit < args_.depth - 1; ++unit) copy();
   }
   // Waits for the next unit. The unit before is overwritten.
   __device__ const unsigned char* next() {
-    copy_wait<Kv::kWarpUnits - 2>();
-    __syncwarp();
+    __syncwarp();  // other lanes may still read the unit before
     copy();
+    if (args_.depth == 2)
+      copy_wait<1>();
+    else
+      copy_wait<2>();
+    __syncwarp();
     current_ = ring_ + read_ * Layout<Kv>::kUnitBytes;
     read_ = after(read_);
     return current_;
@@ -233,7 +246,7 @@ class Units {
   __device__ unsigned char* current() const { return current_; }
 
  private:
-  __device__ static int after(int unit) { return unit + 1 == Kv::kWarpUnits ? 0 : unit + 1; }
+  __device__ int after(int unit) const { return unit + 1 == args_.depth ? 0 : unit + 1; }
   // Goes on to the first item from here on that has a chunk for this warp.
   __device__ void find_chunk() {
     while (index_ < end_ && chunk_ >= task_.chunks()) {

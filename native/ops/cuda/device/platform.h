@@ -60,9 +60,9 @@ void raise_shared_limit() {
   static_cast<void>(raised);
 }
 
-// The number of blocks of a kernel that the device runs at the same time.
+// The number of blocks of a kernel that the device runs at the same time; 0 if none fits.
 template <auto kernel>
-int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
+int32_t fitting_blocks(uint32_t threads, size_t shared_bytes) {
   raise_shared_limit<kernel>();
   int device = 0, multiprocessors = 0, blocks = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
@@ -71,10 +71,17 @@ int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
   check(
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), shared_bytes),
       "blocks of a multiprocessor");
+  return blocks * multiprocessors;
+}
+
+// The same for a kernel that must fit.
+template <auto kernel>
+int32_t blocks_at_once(uint32_t threads, size_t shared_bytes) {
+  const int32_t blocks = fitting_blocks<kernel>(threads, shared_bytes);
   if (blocks == 0)
     throw Error(ErrorCode::unavailable, "a kernel needs " + std::to_string(shared_bytes) +
                                             " bytes of shared memory, more than this device has");
-  return blocks * multiprocessors;
+  return blocks;
 }
 
 template <auto kernel, class... Args>
@@ -129,6 +136,10 @@ inline unsigned char* shared_memory() {
   return emulate::shared_memory();
 }
 
+template <auto kernel>
+int32_t fitting_blocks(uint32_t /*threads*/, size_t /*shared_bytes*/) {
+  return emulate::kBlocksAtOnce;
+}
 template <auto kernel>
 int32_t blocks_at_once(uint32_t /*threads*/, size_t /*shared_bytes*/) {
   return emulate::kBlocksAtOnce;
