@@ -135,7 +135,7 @@ export function deviceOption(): Option {
 
 export function dtypeOption(): Option {
   const what =
-    'data type of weights and arithmetic; int8, int4 and fp8 are quantised at load, f16 and fp8 need a CUDA device (default: bf16, f32 for f32 checkpoints)'
+    'data type of weights and arithmetic; int8, int4, int4-g128 and fp8 are quantised at load, f16, fp8 and int4-g128 need a CUDA device (default: bf16, f32 for f32 checkpoints)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
 }
 

@@ -15,6 +15,8 @@ import type {
 import { MAX_BLOCKS, minimumBlocks, usefulBlocks } from './engine/memory-plan.ts'
 import { StartupError } from './startup-error.ts'
 
+/** Inputs of a group of int4-g128. */
+const LONG_GROUP = 128
 const LAYER_MATRIX = /\.layers\..*_proj\.weight$/
 
 /** How to run a checkpoint. All fields are optional. */
@@ -30,7 +32,8 @@ export interface EngineOptions {
   threads?: number | undefined
   /**
    * Data type of weights and arithmetic. Default: f32 for a checkpoint in F32, int8 and int4 for Q8_0 and Q4_0 without
-   * an adapter, else bf16.
+   * an adapter, on CUDA devices int4-g128 for AWQ and GPTQ that it holds exactly, else bf16. Where `device` is `auto`,
+   * `withDefaultDType` finds out whether there is a CUDA device.
    */
   dtype?: DType | undefined
   /**
@@ -73,7 +76,7 @@ export interface EngineOptions {
 /** @throws StartupError `invalid_option` when there are too few KV blocks for any useful request. */
 export function toEngineConfig(checkpoint: Checkpoint, options: EngineOptions): EngineConfig {
   const { shape, weights, tokens } = checkpoint
-  const dtype = options.dtype ?? defaultDType(weights)
+  const dtype = options.dtype ?? defaultDType(weights, isOnCuda(options))
   const { numBlocks, kvCacheBytes, maxBranches = 64 } = options
   if (numBlocks !== undefined && kvCacheBytes !== undefined) {
     throw new StartupError('invalid_option', 'the KV cache has a size in blocks and one in bytes: give one')
@@ -130,22 +133,27 @@ function withMedusa(weights: WeightTable, heads: MedusaHeads | undefined): Weigh
   return { files: [...weights.files, ...files], tensors: [...weights.tensors, ...own] }
 }
 
+/** Whether these options name a CUDA device; `auto` may still find one. */
+export function isOnCuda({ device, devices }: EngineOptions): boolean {
+  return device === 'cuda' || devices !== undefined
+}
+
 /**
- * int8 and int4 hold just what a GGUF file in Q8_0 or Q4_0 holds, f32 what a file in F32 holds; everything else is
- * computed in bf16.
+ * int8 and int4 hold just what a GGUF file in Q8_0 or Q4_0 holds, int4-g128 what most AWQ and GPTQ checkpoints hold, f32
+ * what a file in F32 holds; everything else is computed in bf16.
  */
-function defaultDType(weights: WeightTable): DType {
-  const exact = exactDType(weights)
+export function defaultDType(weights: WeightTable, onCuda: boolean): DType {
+  const exact = exactDType(weights, onCuda)
   return isQuantised(exact) && adaptsLayers(weights) ? 'bf16' : exact
 }
 
 /** Why the default data type is not the one that the base would have without its adapter; undefined if it is. */
 export function dtypeNote(
   { weights }: Pick<Checkpoint, 'weights'>,
-  { dtype }: EngineOptions,
+  options: EngineOptions,
 ): string | undefined {
-  const exact = exactDType(weights)
-  if (dtype !== undefined || !isQuantised(exact) || !adaptsLayers(weights)) return undefined
+  const exact = exactDType(weights, isOnCuda(options))
+  if (options.dtype !== undefined || !isQuantised(exact) || !adaptsLayers(weights)) return undefined
   return `the base's ${exact} weights do not hold those of the adapter exactly: computing in bf16 (--dtype ${exact} rounds them again)`
 }
 
@@ -157,38 +165,56 @@ const CODES: Partial<Record<TensorEntry['dtype'], string>> = {
 }
 
 /** What becomes of layers that are stored as codes; undefined when they are computed as they are stored. */
-export function storageNote({ tensors }: WeightTable, dtype: DType): string | undefined {
-  const layers = tensors.filter(({ name }) => LAYER_MATRIX.test(name))
-  const changed = layers.filter((layer) => !isPlain(layer) && !isKept(layer, dtype))
+export function storageNote(weights: WeightTable, dtype: DType): string | undefined {
+  const isKept = keptIn(weights, dtype)
+  const changed = layersOf(weights).filter((layer) => !isPlain(layer) && !isKept(layer))
   if (changed.length === 0) return undefined
   const formats = [...new Set(changed.map((layer) => CODES[layer.dtype] ?? layer.dtype))].sort()
   const becomes = ['f32', 'bf16', 'f16'].includes(dtype)
     ? `widened to ${dtype}`
     : `rounded again, to ${dtype}`
-  return `layers are stored in ${formats.join(', ')}: their weights are ${becomes}`
+  const exact = exactDType(weights, true)
+  const remedy = exact === 'int4-g128' ? `; --dtype ${exact} keeps them, on CUDA devices` : ''
+  return `layers are stored in ${formats.join(', ')}: their weights are ${becomes}${remedy}`
+}
+
+function layersOf({ tensors }: WeightTable): TensorEntry[] {
+  return tensors.filter(({ name }) => LAYER_MATRIX.test(name))
 }
 
 function isPlain({ dtype }: TensorEntry): boolean {
   return PLAIN.some((plain) => plain === dtype)
 }
 
-function isKept({ dtype: stored, shape, quantised }: TensorEntry, dtype: DType): boolean {
-  if (stored === 'Q8_0') return dtype === 'int8'
-  if (stored === 'Q4_0') return dtype === 'int4'
-  // The scales are those of whole outputs, as fp8 has them.
-  return stored === 'F8_E4M3' && dtype === 'fp8' && (quantised?.blockInputs ?? 0) >= (shape[1] ?? 0)
+/** Whether a layer's own codes and scales are kept. */
+function keptIn(weights: WeightTable, dtype: DType): (layer: TensorEntry) => boolean {
+  const parts = new Map(weights.tensors.map((tensor) => [tensor.name, tensor.dtype]))
+  return ({ dtype: stored, shape: [, inputs = 0], quantised }) => {
+    if (stored === 'Q8_0') return dtype === 'int8'
+    if (stored === 'Q4_0') return dtype === 'int4'
+    if (!quantised) return false
+    const { blockInputs, scales, groups } = quantised
+    // The scales are those of whole outputs, as fp8 has them.
+    if (stored === 'F8_E4M3') return dtype === 'fp8' && blockInputs >= inputs
+    if (stored !== 'AWQ_4' && stored !== 'GPTQ_4') return false
+    // Whole groups of 128 neighbours share a scale (native/model/quantised_layer.h).
+    const longGroups = !groups && (blockInputs % LONG_GROUP === 0 || blockInputs >= inputs)
+    return dtype === 'int4-g128' && longGroups && parts.get(scales) === 'F16'
+  }
 }
 
-function exactDType({ tensors }: WeightTable): DType {
-  const stored = new Set(tensors.filter(({ name }) => LAYER_MATRIX.test(name)).map(({ dtype }) => dtype))
+function exactDType(weights: WeightTable, onCuda: boolean): DType {
+  const layers = layersOf(weights)
+  const stored = new Set(layers.map(({ dtype }) => dtype))
   const [only = 'BF16'] = stored
   if (stored.has('F32')) return 'f32'
+  if (onCuda && layers.length > 0 && layers.every(keptIn(weights, 'int4-g128'))) return 'int4-g128'
   if (stored.size > 1) return 'bf16'
   return only === 'Q8_0' ? 'int8' : only === 'Q4_0' ? 'int4' : 'bf16'
 }
 
 function isQuantised(dtype: DType): boolean {
-  return dtype === 'int8' || dtype === 'int4'
+  return dtype === 'int8' || dtype === 'int4' || dtype === 'int4-g128'
 }
 
 function adaptsLayers({ tensors }: WeightTable): boolean {

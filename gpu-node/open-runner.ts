@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { type CheckpointOptions, readCheckpoint } from './checkpoint/checkpoint.ts'
 import { describeMedusa } from './checkpoint/medusa/describe-medusa.ts'
+import { withDefaultDType } from './default-dtype.ts'
 import { type LoadingCallbacks, loadModel } from './engine/binding.ts'
 import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from './engine-options.ts'
 import { Grammars } from './grammar/grammars.ts'
@@ -45,7 +46,7 @@ export async function openRunner(folder: string, options: OpenOptions = {}): Pro
 async function openWith(booted: ChildProcess, folder: string, options: OpenOptions): Promise<Runner> {
   const checkpoint = readCheckpoint(folder, options)
   for (const warning of checkpoint.warnings) options.onWarning?.(warning)
-  const engineConfig = toEngineConfig(checkpoint, options)
+  const engineConfig = toEngineConfig(checkpoint, withDefaultDType(checkpoint, options))
   const note = dtypeNote(checkpoint, options) ?? storageNote(checkpoint.weights, engineConfig.dtype)
   if (note) options.onNote?.(note)
   const aboutTools = toolsNote(checkpoint.text, checkpoint.text.toolFormat)

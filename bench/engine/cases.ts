@@ -1,8 +1,8 @@
-import type { DType } from '../../gpu-node/engine/engine-config.ts'
+import type { CUDA_DTYPES, DType } from '../../gpu-node/engine/engine-config.ts'
 import type { ModelName } from './random-llama.ts'
 
 /** Data types of the CPU backend. */
-export type CpuDType = Exclude<DType, 'f16' | 'fp8'>
+export type CpuDType = Exclude<DType, (typeof CUDA_DTYPES)[number]>
 
 /** `node`: a single stream through JavaScript; `neighbour`: a single stream beside a busy process. */
 export type Kind = 'single' | 'prefill' | 'branches' | 'node' | 'neighbour'

@@ -1,9 +1,11 @@
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { describeMedusa, medusaBytes } from '../../gpu-node/checkpoint/medusa/describe-medusa.ts'
 import { tensorBytes } from '../../gpu-node/checkpoint/tensor-blocks.ts'
+import { withDefaultDType } from '../../gpu-node/default-dtype.ts'
 import { planMemory } from '../../gpu-node/engine/binding.ts'
 import {
   BLOCK_TOKENS,
+  CUDA_DTYPES,
   type Device,
   DTYPES,
   type DType,
@@ -71,9 +73,6 @@ export interface DTypeMemory {
   readonly problem: string | undefined
 }
 
-/** Data types that only CUDA devices compute. */
-const ON_CUDA: readonly DType[] = ['f16', 'fp8']
-
 /** What the template is shown with. */
 export const SAMPLE: readonly ChatMessage[] = [{ role: 'user', content: 'Hello!' }]
 
@@ -94,6 +93,7 @@ export async function inspectModel(
   const named = (id: number): Token => ({ id, text: texts.get(id) })
   const bos = text.tokenizer.added_tokens.find(({ content }) => content === text.named.bos_token)?.id
   const { template, warnings } = await tryTemplate(checkpoint, texts)
+  const byDefault = toEngineConfig(checkpoint, withDefaultDType(checkpoint, { device })).dtype
   return {
     path: checkpoint.path,
     architecture: checkpoint.architecture,
@@ -112,7 +112,7 @@ export async function inspectModel(
     branching: tokens.fork === undefined ? 'serial' : 'forks',
     medusa: medusa && { ...medusa.shape, bytes: medusaBytes(medusa), description: describeMedusa(medusa) },
     warnings: [...checkpoint.warnings, ...warnings],
-    memory: DTYPES.map((dtype) => memoryOf(checkpoint, dtype, device)),
+    memory: DTYPES.map((dtype) => memoryOf(checkpoint, dtype, device, byDefault)),
     digest,
   }
 }
@@ -165,11 +165,11 @@ async function tryTemplate(
   }
 }
 
-function memoryOf(checkpoint: Checkpoint, dtype: DType, device: Device): DTypeMemory {
-  const isDefault = toEngineConfig(checkpoint, {}).dtype === dtype
+function memoryOf(checkpoint: Checkpoint, dtype: DType, device: Device, byDefault: DType): DTypeMemory {
+  const isDefault = byDefault === dtype
   try {
     const plan = planMemory(toEngineConfig(checkpoint, { dtype, device }))
-    if (plan.device === 'cpu' && ON_CUDA.includes(dtype)) {
+    if (plan.device === 'cpu' && CUDA_DTYPES.some((each) => each === dtype)) {
       const problem = 'needs a CUDA device'
       return { dtype, isDefault, plan: undefined, kvBytesPer1000Tokens: undefined, fits: false, problem }
     }

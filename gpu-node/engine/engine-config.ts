@@ -1,9 +1,15 @@
 import { z } from 'zod'
 import { Speculation } from '../../shared/protocol/speculation.ts'
 
-/** Weights and arithmetic; int8 and int4 quantise the linear layers in groups of 32; f16 and fp8 (e4m3, a scale per output) are for CUDA devices. */
-export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4'] as const
+/**
+ * Weights and arithmetic. int8 and int4 quantise the linear layers in groups of 32, int4-g128 in groups of 128 with zero
+ * points (docs/adr/0087); fp8 is e4m3 with a scale per output.
+ */
+export const DTYPES = ['f32', 'bf16', 'f16', 'fp8', 'int8', 'int4', 'int4-g128'] as const
 export type DType = (typeof DTYPES)[number]
+
+/** Data types that only CUDA devices compute. */
+export const CUDA_DTYPES = ['f16', 'fp8', 'int4-g128'] as const satisfies readonly DType[]
 
 /** Keys and values: `auto` is f32 beside f32 weights, else bf16; `fp8` (e4m3, docs/adr/0022) is for CUDA devices. */
 export const KV_CACHE_DTYPES = ['auto', 'fp8'] as const

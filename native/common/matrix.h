@@ -7,6 +7,21 @@
 
 namespace apar {
 
+// Of each group of 128 neighbouring inputs, a scale (f16) and a zero point (0 to 15) per output, as
+// WeightFormat::int4_g128 has them: [groups][stride >= rows]. Does not own the data.
+struct LongGroups {
+  const uint16_t* scales = nullptr;
+  const uint8_t* zeros = nullptr;
+  int64_t stride = 0;
+
+  static constexpr int64_t kInputs = 128;
+  // Those of the outputs from `row` and the groups from `group` on.
+  LongGroups from(int64_t row, int64_t group) const {
+    if (scales == nullptr) return {};
+    return {scales + group * stride + row, zeros + group * stride + row, stride};
+  }
+};
+
 // Weights as the checkpoint stores them: row-major [rows, cols], aligned to the element size (blocks have no
 // alignment, and a row is a whole number of them). A linear layer
 // is [out, in], an embedding table [vocab, hidden], a vector has one row. Does not own the data.
@@ -17,6 +32,8 @@ struct Matrix {
   int64_t cols = 0;
   // Of a matrix that was decoded from FP8: a weight is just row_scales[row] times an e4m3 number.
   const float* row_scales = nullptr;
+  // Of a matrix that was decoded from codes of 4 bits: a weight is just scale * (code - zero point).
+  LongGroups groups = {};
 };
 
 // A linear layer [rows = outputs, cols = inputs] in the memory and layout of the device that
@@ -85,8 +102,12 @@ constexpr int64_t stored_bytes(DType dtype, int64_t count) {
 }
 // The rows [first, first + count) of a matrix.
 inline Matrix row_slice(const Matrix& w, int64_t first, int64_t count) {
-  return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols), w.dtype, count,
-          w.cols, w.row_scales ? w.row_scales + first : nullptr};
+  return {static_cast<const std::byte*>(w.data) + first * stored_bytes(w.dtype, w.cols),
+          w.dtype,
+          count,
+          w.cols,
+          w.row_scales ? w.row_scales + first : nullptr,
+          w.groups.from(first, 0)};
 }
 
 constexpr uint64_t element_bytes(KvFormat format) {

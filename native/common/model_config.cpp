@@ -61,13 +61,15 @@ const char* to_string(WeightFormat format) {
       return "f16";
     case WeightFormat::fp8:
       return "fp8";
+    case WeightFormat::int4_g128:
+      return "int4-g128";
   }
   return "unknown";
 }
 
 WeightFormat parse_weight_format(const std::string& name) {
   for (const auto format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4,
-                            WeightFormat::f16, WeightFormat::fp8})
+                            WeightFormat::f16, WeightFormat::fp8, WeightFormat::int4_g128})
     if (name == to_string(format)) return format;
   refuse("unknown dtype " + name);
 }

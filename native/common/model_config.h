@@ -36,13 +36,24 @@ enum class DType : uint8_t {
 DType parse_dtype(const std::string& name);
 
 // The format of the weights of linear layers, which also fixes the precision of their products. int8 and int4
-// are symmetric with one scale per group of 32 inputs, fp8 is e4m3 with one scale per output. Only CUDA
-// devices support f16 and fp8.
-enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16, fp8 };
+// are symmetric with one scale per group of 32 inputs, fp8 is e4m3 with one scale per output. int4_g128 has a
+// scale and a zero point per group of 128 inputs, as AWQ and GPTQ (docs/adr/0087).
+enum class WeightFormat : uint8_t { f32, bf16, int8, int4, f16, fp8, int4_g128 };
 
-// "f32", "bf16", "f16", "fp8", "int8" or "int4". Throws Error{invalid_config} for any other name.
+// "f32", "bf16", "f16", "fp8", "int8", "int4" or "int4-g128". Throws Error{invalid_config} for any other
+// name.
 const char* to_string(WeightFormat format);
 WeightFormat parse_weight_format(const std::string& name);
+
+// Formats that only CUDA devices support.
+constexpr bool is_for_cuda(WeightFormat format) {
+  return format == WeightFormat::f16 || format == WeightFormat::fp8 || format == WeightFormat::int4_g128;
+}
+// Neighbouring inputs of an output that share a scale; 1 for formats without such groups.
+constexpr int64_t group_inputs(WeightFormat format) {
+  if (format == WeightFormat::int8 || format == WeightFormat::int4) return 32;
+  return format == WeightFormat::int4_g128 ? 128 : 1;
+}
 
 // The format of the KV cache. fp8 is e4m3 with one power of two as scale per token and KV head
 // (docs/adr/0022); only CUDA devices support it.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <unordered_map>
 
 #include "common/error.h"
@@ -51,9 +52,10 @@ class DeviceNeeds {
       const auto found = stored.find(tensor);
       return found == stored.end() ? DType::f32 : found->second;
     };
-    std::vector<Matrix> layers;
+    std::map<WeightFormat, std::vector<Matrix>> layers;
     uint64_t vectors = norm_weights(config);  // floats
     std::vector<LinearLayer> linears = linear_layers(config);
+    const size_t decoder = linears.size();
     const std::vector<LinearLayer> heads = medusa_layers(config);
     const std::vector<size_t> shared = shared_weights(heads, model_.weights);
     for (size_t i = 0; i < heads.size(); ++i) {
@@ -62,19 +64,23 @@ class DeviceNeeds {
       else
         vectors += static_cast<uint64_t>(heads[i].rows);  // only its bias is its own
     }
-    for (const LinearLayer& layer : linears) {
+    for (size_t i = 0; i < linears.size(); ++i) {
+      const LinearLayer& layer = linears[i];
       const int64_t rows = plan.shard(layer.axes.outputs, layer.rows, rank_).size();
       if (!layer.bias.empty()) vectors += static_cast<uint64_t>(rows);
       // The host reads f32 weights from the checkpoint, which has only one copy of a tied table.
       const bool in_place = memory_.is_host() && format == WeightFormat::f32;
       if (in_place && layer.tensor == kEmbeddingTable && dtype(layer.tensor) == DType::f32) continue;
-      layers.push_back(
-          {nullptr, dtype(layer.tensor), rows, plan.shard(layer.axes.inputs, layer.cols, rank_).size()});
+      const int64_t cols = plan.shard(layer.axes.inputs, layer.cols, rank_).size();
+      const WeightFormat own = i < decoder ? layer_format(layer, model_.weights, format) : format;
+      layers[own].push_back({nullptr, dtype(layer.tensor), rows, cols});
     }
     const uint64_t table =
         bounded_product({static_cast<uint64_t>(config.vocab_size), static_cast<uint64_t>(config.hidden_size),
                          static_cast<uint64_t>(block_size(table_dtype(format)).bytes)});
-    return memory_.linear_bytes(layers, format) + table + bounded_product({vectors, sizeof(float)});
+    uint64_t bytes = table + bounded_product({vectors, sizeof(float)});
+    for (const auto& [own, matrices] : layers) bytes += memory_.linear_bytes(matrices, own);
+    return bytes;
   }
 
   uint64_t workspace(int32_t blocks) const {

@@ -209,12 +209,15 @@ class Llama final : public Model {
   void place_linears(std::span<const LinearLayer> linears, std::span<BiasedLinear* const> placed,
                      WeightFormat format, const Matrix& table, LoadCounter& counter) {
     // A tied head is made from the table if it would be decoded to the same numbers.
-    const auto is_table = [&](const std::string& tensor) {
-      return tensor == kEmbeddingTable && table.dtype == decoded_dtype(format);
+    const auto is_table = [&](const std::string& tensor, WeightFormat own) {
+      return tensor == kEmbeddingTable && table.dtype == decoded_dtype(own);
     };
     std::vector<PackedCache::Layer> sizes;
-    for (const LinearLayer& each : linears)
-      sizes.push_back({each.tensor, ops_->packed_bytes(format, each.rows, each.cols)});
+    std::vector<WeightFormat> formats;
+    for (const LinearLayer& each : linears) {
+      formats.push_back(layer_format(each, table_, format));
+      sizes.push_back({each.tensor, ops_->packed_bytes(formats.back(), each.rows, each.cols)});
+    }
     const bool quantised = format == WeightFormat::int8 || format == WeightFormat::int4;
     const std::string layout = quantised ? ops_->packed_layout() : "";
     if (!layout.empty()) cache_.emplace(decoder_weights(table_), layout, format, std::move(sizes));
@@ -225,9 +228,9 @@ class Llama final : public Model {
       };
       if (i + 1 < linears.size()) read_ahead(mapped(linears[i + 1]));
       const LinearLayer& layer = linears[i];
-      return is_table(layer.tensor)
+      return is_table(layer.tensor, formats[i])
                  ? StoredMatrix{table, nullptr}
-                 : weights_.stored(layer.tensor, layer.rows, layer.cols, decoded_dtype(format));
+                 : weights_.stored(layer.tensor, layer.rows, layer.cols, decoded_dtype(formats[i]));
     };
     const auto finish = [&](size_t i, const Linear& w, StoredMatrix stored) {
       placed[i]->w = w;
@@ -242,17 +245,17 @@ class Llama final : public Model {
       const auto& [tensor, rows, cols, axes, bias, is_gate] = linears[i];
       if (!bias.empty()) placed[i]->bias = vector(bias, rows, axes.outputs);
       if (!cached.empty()) {
-        placed[i]->w = {cached[i], format, rows, cols};
+        placed[i]->w = {cached[i], formats[i], rows, cols};
       } else if (is_gate && pairs) {
         gate = read(i);
       } else if (pairs && i > 0 && linears[i - 1].gate) {
         StoredMatrix up = read(i);
-        const GatedLinears both = ops_->place_gated(gate.matrix, up.matrix, format, axes);
+        const GatedLinears both = ops_->place_gated(gate.matrix, up.matrix, formats[i], axes);
         finish(i - 1, both.gate, std::move(gate));
         finish(i, both.up, std::move(up));
       } else {
         StoredMatrix stored = read(i);
-        const Linear w = ops_->place_linear(stored.matrix, format, axes);
+        const Linear w = ops_->place_linear(stored.matrix, formats[i], axes);
         finish(i, w, std::move(stored));
       }
       counter.add(weights_.mapped(tensor, rows, cols).size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/matrix.h"
 #include "common/step_batch.h"
 #include "model/medusa_layout.h"
 
@@ -74,6 +75,17 @@ DType table_dtype(WeightFormat format) {
 
 DType decoded_dtype(WeightFormat format) {
   return format == WeightFormat::bf16 ? DType::bf16 : DType::f32;
+}
+
+WeightFormat layer_format(const LinearLayer& layer, const WeightTable& weights, WeightFormat format) {
+  if (format != WeightFormat::int4_g128 || layer.axes.outputs != Axis::vocabulary) return format;
+  const auto has_codes = [](const TensorInfo& tensor) {
+    return tensor.dtype == DType::awq_4 || tensor.dtype == DType::gptq_4;
+  };
+  const auto is_layer = [&](const TensorInfo& tensor) { return tensor.name == layer.tensor; };
+  const auto own = std::ranges::find_if(weights.tensors, is_layer);
+  const bool plain = own != weights.tensors.end() && !needs_parts(own->dtype);
+  return plain && std::ranges::any_of(weights.tensors, has_codes) ? WeightFormat::bf16 : format;
 }
 
 OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, const StepRows& rows) {

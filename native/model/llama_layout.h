@@ -62,6 +62,10 @@ DType table_dtype(WeightFormat format);
 // weights are rounded only once: to the format.
 DType decoded_dtype(WeightFormat format);
 
+// The format that a layer gets beside others in `format`. AWQ and GPTQ do not quantise the output layer, so
+// beside their layers int4_g128 leaves one that is stored in plain numbers in bf16.
+WeightFormat layer_format(const LinearLayer& layer, const WeightTable& weights, WeightFormat format);
+
 // The configuration of Ops for steps of these rows and a pool of num_blocks blocks. A row attends to no more
 // tokens than the pool holds.
 OpsConfig ops_config(const ModelConfig& config, KvFormat kv, int32_t num_blocks, const StepRows& rows);

@@ -7,6 +7,7 @@
 #include "common/float16.h"
 #include "common/float8.h"
 #include "common/in_parallel.h"
+#include "common/matrix.h"
 
 namespace apar {
 namespace {
@@ -142,6 +143,24 @@ std::vector<float> unpack_zeros(DType dtype, const std::byte* words, int64_t cou
           static_cast<float>(word >> i * bits & mask);
   }
   return zeros;
+}
+
+std::optional<LongGroupParts> long_groups(const QuantisedLayer& layer) {
+  if (layer.dtype != DType::awq_4 && layer.dtype != DType::gptq_4) return std::nullopt;
+  LongGroupParts parts;
+  for (int64_t first = 0; first < layer.cols; first += LongGroups::kInputs) {
+    const auto begin = layer.groups.begin() + first;
+    const auto end = layer.groups.begin() + std::min(first + LongGroups::kInputs, layer.cols);
+    if (std::any_of(begin, end, [&](int32_t group) { return group != *begin; })) return std::nullopt;
+    for (int64_t i = *begin * layer.rows; i < (*begin + 1) * layer.rows; ++i) {
+      const float scale = layer.scales[static_cast<size_t>(i)];
+      const uint16_t bits = f32_to_f16(scale);
+      if (f16_to_f32(bits) != scale) return std::nullopt;
+      parts.scales.push_back(bits);
+      parts.zeros.push_back(static_cast<uint8_t>(layer.zeros[static_cast<size_t>(i)]));
+    }
+  }
+  return parts;
 }
 
 void dequantise(const QuantisedLayer& layer, DType dtype, std::byte* weights) {

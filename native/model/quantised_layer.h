@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/model_config.h"
@@ -32,6 +33,15 @@ struct QuantisedLayer {
 // less; it is added to a whole word, as their writer subtracted it, so that a zero point of 0 borrows from
 // its neighbour and pays back.
 std::vector<float> unpack_zeros(DType dtype, const std::byte* words, int64_t count, int32_t offset);
+
+// The scales and zero points per output and group of 128 inputs, if WeightFormat::int4_g128 can hold the
+// layer's own numbers: codes of 4 bits, and whole groups of 128 neighbouring inputs that share scales which
+// f16 holds. Else nothing. [groups][rows], as in LongGroups.
+struct LongGroupParts {
+  std::vector<uint16_t> scales;
+  std::vector<uint8_t> zeros;
+};
+std::optional<LongGroupParts> long_groups(const QuantisedLayer& layer);
 
 // Writes weights[rows][cols] as f32 or bf16 (rounded to nearest even), on all cores. A weight is one f32
 // product, of numbers that f32 holds exactly: scale * code, or scale * (code - zero point).

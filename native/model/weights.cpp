@@ -8,7 +8,6 @@
 #include "common/convert.h"
 #include "common/error.h"
 #include "common/in_parallel.h"
-#include "model/quantised_layer.h"
 
 namespace apar {
 namespace {
@@ -271,8 +270,11 @@ StoredMatrix Weights::dequantised(const TensorInfo& tensor, DType decoded) const
     for (int64_t row = 0; row < rows; ++row)
       row_scales.push_back(layer.scales[static_cast<size_t>(row / info.block_outputs)]);
   const float* const of_rows = row_scales.empty() ? nullptr : row_scales.data();
-  const Matrix matrix = {copy.get(), decoded, rows, cols, of_rows};
-  return {matrix, std::move(copy), std::move(row_scales)};
+  LongGroupParts own = long_groups(layer).value_or(LongGroupParts{});
+  const LongGroups shared =
+      own.scales.empty() ? LongGroups{} : LongGroups{own.scales.data(), own.zeros.data(), rows};
+  const Matrix matrix = {copy.get(), decoded, rows, cols, of_rows, shared};
+  return {matrix, std::move(copy), std::move(row_scales), std::move(own)};
 }
 
 void Weights::keep(StoredMatrix stored) {

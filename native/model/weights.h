@@ -11,6 +11,7 @@
 #include "common/model_config.h"
 #include "model/lora.h"
 #include "model/mapped_file.h"
+#include "model/quantised_layer.h"
 
 namespace apar {
 
@@ -20,6 +21,7 @@ struct StoredMatrix {
   Matrix matrix;
   std::unique_ptr<std::byte[]> copy;
   std::vector<float> row_scales = {};  // Matrix::row_scales
+  LongGroupParts groups = {};          // Matrix::groups
 };
 
 // The tensors of a checkpoint by name. A tensor that already has the requested dtype is used from its

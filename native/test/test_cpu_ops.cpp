@@ -113,6 +113,6 @@ TEST_CASE("fp8 KV cache, f16 and fp8 weights and sizes beyond 64 bits are refuse
   CpuOps ops(config, Isa::reference, 1);
   CHECK_THROWS_AS(ops.allocate(std::numeric_limits<size_t>::max() / 2, Axis::whole), Error);
   const std::vector<float> weights(8, 1.0f);
-  for (const WeightFormat format : {WeightFormat::f16, WeightFormat::fp8})
+  for (const WeightFormat format : {WeightFormat::f16, WeightFormat::fp8, WeightFormat::int4_g128})
     CHECK_THROWS_AS(ops.place_linear({weights.data(), DType::f32, 2, 4}, format, {}), Error);
 }

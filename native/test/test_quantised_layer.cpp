@@ -17,23 +17,13 @@
 #include "model/quantised_layer.h"
 #include "model/weights.h"
 #include "ops/sharded/sharded_plan.h"
+#include "test/golden_layers.h"
 #include "test/random_model.h"
 
 using namespace apar;
 using namespace apar::test;
 
 namespace {
-
-template <class Element>
-std::vector<Element> from_hex(const std::string& hex) {
-  std::vector<std::byte> bytes;
-  if (hex != "-")
-    for (size_t i = 0; i < hex.size(); i += 2)
-      bytes.push_back(static_cast<std::byte>(std::stoi(hex.substr(i, 2), nullptr, 16)));
-  std::vector<Element> elements(bytes.size() / sizeof(Element));
-  if (!bytes.empty()) std::memcpy(elements.data(), bytes.data(), bytes.size());
-  return elements;
-}
 
 // A file with the parts of a GPTQ layer "l" [16, 24] in groups of 8 columns, and the table that names them.
 struct SmallLayer {
@@ -94,36 +84,23 @@ void check_refused(const char* part, const std::function<void(SmallLayer&)>& cha
 }  // namespace
 
 TEST_CASE("every format gives the golden weights, to the last bit") {
-  std::ifstream file(APAR_GOLDEN_LAYERS);
-  std::string kind, dtype, codes, scales, zeros, groups, weights;
-  int64_t rows = 0, cols = 0, block_rows = 0, block_cols = 0;
-  int32_t zero_offset = 0, count = 0;
-  while (file >> kind >> dtype >> rows >> cols >> block_rows >> block_cols >> zero_offset >> codes >>
-         scales >> zeros >> groups >> weights) {
-    CAPTURE(kind);
-    ++count;
-    const auto stored = from_hex<std::byte>(codes), words = from_hex<std::byte>(zeros);
-    QuantisedLayer layer = {parse_dtype(dtype),      rows,       cols,
-                            stored.data(),           block_rows, block_cols,
-                            from_hex<float>(scales), {},         from_hex<int32_t>(groups)};
-    REQUIRE(static_cast<int64_t>(stored.size()) == stored_bytes(layer.dtype, rows * cols));
-    if (layer.dtype != DType::f8_e4m3)
-      layer.zeros =
-          unpack_zeros(layer.dtype, words.data(), static_cast<int64_t>(layer.scales.size()), zero_offset);
-    if (layer.groups.empty())
-      for (int64_t i = 0; i < cols; ++i) layer.groups.push_back(static_cast<int32_t>(i / block_cols));
-    std::vector<float> found(static_cast<size_t>(rows * cols));
+  const std::vector<GoldenLayer> all = read_golden_layers(APAR_GOLDEN_LAYERS);
+  for (const GoldenLayer& golden : all) {
+    CAPTURE(golden.kind);
+    const QuantisedLayer& layer = golden.layer;
+    const std::vector<float>& expected = golden.weights;
+    REQUIRE(static_cast<int64_t>(golden.codes.size()) == stored_bytes(layer.dtype, layer.rows * layer.cols));
+    std::vector<float> found(static_cast<size_t>(layer.rows * layer.cols));
     std::vector<uint16_t> rounded(found.size());
     dequantise(layer, DType::f32, reinterpret_cast<std::byte*>(found.data()));
     dequantise(layer, DType::bf16, reinterpret_cast<std::byte*>(rounded.data()));
-    const auto expected = from_hex<float>(weights);
     REQUIRE(expected.size() == found.size());
     for (size_t i = 0; i < found.size(); ++i) {
       REQUIRE(found[i] == expected[i]);
       REQUIRE(rounded[i] == f32_to_bf16(expected[i]));
     }
   }
-  CHECK(count == 7);
+  CHECK(all.size() == 7);
 }
 
 TEST_CASE("layers that are no whole number of tiles") {

@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Checkpoint, readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
+import { withDefaultDType } from '../../gpu-node/default-dtype.ts'
 import type { DType } from '../../gpu-node/engine/engine-config.ts'
-import { storageNote, toEngineConfig } from '../../gpu-node/engine-options.ts'
+import type { MemoryPlan } from '../../gpu-node/engine/memory-plan.ts'
+import { dtypeNote, type EngineOptions, storageNote, toEngineConfig } from '../../gpu-node/engine-options.ts'
 import { StartupError } from '../../gpu-node/startup-error.ts'
 import {
   type HeaderEntry,
@@ -76,7 +78,27 @@ function awqTensors(): Tensors {
   ])
 }
 
-function read(quantization: unknown, tensors: Tensors): Checkpoint {
+/** A model that has no plain layer. Its sizes are less than a group. */
+function allAwq(scales = 'F16'): Tensors {
+  const tensors: Tensors = new Map()
+  for (const [name, shape] of tinyTensors()) {
+    const stem = name.replace(/weight$/, '')
+    const [, inputs = 0] = shape
+    // With TWO_KV_HEADS, k and v have 8 outputs, a whole word.
+    const outputs = Math.max(8, shape[0] ?? 0)
+    if (!name.endsWith('_proj.weight')) tensors.set(name, ['BF16', shape])
+    else
+      tensors
+        .set(`${stem}qweight`, ['I32', [inputs, outputs / 8]])
+        .set(`${stem}qzeros`, ['I32', [1, outputs / 8]])
+        .set(`${stem}scales`, [scales, [1, outputs]])
+  }
+  return tensors
+}
+const TWO_KV_HEADS: Json = { num_key_value_heads: 2 }
+const AWQ_128: Json = { ...AWQ, group_size: 128 }
+
+function read(quantization: unknown, tensors: Tensors, config: Json = {}): Checkpoint {
   let offset = 0
   const header: Record<string, HeaderEntry> = {}
   for (const [name, [dtype, shape]] of tensors) {
@@ -84,7 +106,7 @@ function read(quantization: unknown, tensors: Tensors): Checkpoint {
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] }
     offset += bytes
   }
-  folder.write('config.json', { ...tinyConfig(), quantization_config: quantization })
+  folder.write('config.json', { ...tinyConfig(), ...config, quantization_config: quantization })
   folder.write('model.safetensors', safetensors(header))
   return readCheckpoint(folder.path)
 }
@@ -178,6 +200,68 @@ describe('layers of codes', () => {
     }
     expect(of(COMPRESSED, perTensor, 'fp8')).toBeUndefined()
     expect(of(COMPRESSED, perTensor, 'bf16')).toMatch('FP8')
+  })
+
+  test('groups of 128 are kept in int4-g128, which is the default on CUDA devices', () => {
+    const checkpoint = read(AWQ_128, allAwq(), TWO_KV_HEADS)
+    const { weights } = checkpoint
+    const dtype = (options: EngineOptions, of = checkpoint) => toEngineConfig(of, options).dtype
+    expect(dtype({ device: 'cuda' })).toBe('int4-g128')
+    expect(dtype({ devices: [0, 1] })).toBe('int4-g128')
+    expect(dtype({ device: 'cpu' })).toBe('bf16')
+    expect(dtype({ device: 'cuda', dtype: 'bf16' })).toBe('bf16')
+    expect(storageNote(weights, 'int4-g128')).toBeUndefined()
+    expect(storageNote(weights, 'bf16')).toMatch(/widened to bf16; --dtype int4-g128 keeps them/)
+    // Scales that f16 may not hold, and layers that would be rounded: plain ones, and those of an adapter.
+    const other = read(AWQ_128, allAwq('BF16'), TWO_KV_HEADS)
+    expect(dtype({ device: 'cuda' }, other)).toBe('bf16')
+    expect(storageNote(other.weights, 'int4-g128')).toMatch(/rounded again, to int4-g128$/)
+    const onePlain: Tensors = allAwq().set(`${Q}.weight`, ['BF16', [8, 8]])
+    for (const part of ['qweight', 'qzeros', 'scales']) onePlain.delete(`${Q}.${part}`)
+    expect(dtype({ device: 'cuda' }, read(AWQ_128, onePlain, TWO_KV_HEADS))).toBe('bf16')
+    const lora = { scale: 1, transposed: false }
+    const tensors = weights.tensors.map((each) => (each.name === `${Q}.weight` ? { ...each, lora } : each))
+    const adapted = { ...checkpoint, weights: { ...weights, tensors } }
+    expect(dtype({ device: 'cuda' }, adapted)).toBe('bf16')
+    expect(dtypeNote(adapted, { device: 'cuda' })).toMatch(/int4-g128 weights .* computing in bf16/)
+    expect(dtypeNote(adapted, { device: 'cpu' })).toBeUndefined()
+  })
+
+  test('where the device is chosen automatically, so is the default', () => {
+    const checkpoint = read(AWQ_128, allAwq(), TWO_KV_HEADS)
+    const on = (device: 'cpu' | 'cuda') => vi.fn(() => ({ device }) as MemoryPlan)
+    expect(withDefaultDType(checkpoint, {}, on('cuda'))).toEqual({ dtype: 'int4-g128' })
+    expect(withDefaultDType(checkpoint, { device: 'auto' }, on('cpu'))).toEqual({ device: 'auto' })
+    const broken = () => {
+      throw new StartupError('engine_missing', 'no engine')
+    }
+    expect(withDefaultDType(checkpoint, {}, broken)).toEqual({})
+    // Nobody asks for the device where it decides nothing.
+    const never = on('cuda')
+    for (const options of [{ device: 'cpu' }, { device: 'cuda' }, { dtype: 'f32' }] as const) {
+      expect(withDefaultDType(checkpoint, options, never)).toEqual(options)
+    }
+    expect(withDefaultDType(read(FP8, fp8Tensors()), {}, never)).toEqual({})
+    expect(never).not.toHaveBeenCalled()
+  })
+
+  test('groups that are named in the order of the inputs are those of neighbours', () => {
+    const tensors = gptqTensors().set(`${DOWN}.g_idx`, ['I32', [16]])
+    const { weights } = read(GPTQ, tensors)
+    const path = weights.files[0] ?? ''
+    const { offset = 0 } = weights.tensors.find(({ name }) => name === `${DOWN}.g_idx`) ?? {}
+    const quantisedWith = (groups: number[]) => {
+      const file = readFileSync(path)
+      groups.forEach((group, input) => {
+        file.writeInt32LE(group, offset + 4 * input)
+      })
+      writeFileSync(path, file)
+      return entry(readCheckpoint(folder.path), `${DOWN}.weight`)?.quantised
+    }
+    const inOrder = Array.from({ length: 16 }, (_, input) => Math.floor(input / 8))
+    expect(quantisedWith(inOrder)).not.toHaveProperty('groups')
+    expect(quantisedWith(inOrder.with(15, 0))).toMatchObject({ groups: `${DOWN}.g_idx` })
+    expect(quantisedWith(inOrder.toReversed())).toMatchObject({ groups: `${DOWN}.g_idx` })
   })
 
   test('a bias of zeros that the model does not have is left out, any other refused', () => {

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { readCheckpoint } from '../../gpu-node/checkpoint/checkpoint.ts'
 import { openEngine } from '../../gpu-node/engine/binding.ts'
-import { EngineConfig } from '../../gpu-node/engine/engine-config.ts'
+import { CUDA_DTYPES, EngineConfig } from '../../gpu-node/engine/engine-config.ts'
 import { type EngineOptions, toEngineConfig } from '../../gpu-node/engine-options.ts'
 
 const checkpoint = readCheckpoint(join(import.meta.dirname, '../../models/demo'))
@@ -49,6 +49,17 @@ it('an fp8 KV cache is refused on the CPU with a code', async () => {
     message: expect.stringMatching(/fp8 KV cache is for CUDA devices/),
     cause: { code: 'unavailable' },
   })
+})
+
+it('data types that only CUDA devices compute are refused on the CPU with a code', async () => {
+  for (const dtype of CUDA_DTYPES) {
+    const opening = openEngine(config({ device: 'cpu', dtype }), () => {})
+    await expect(opening).rejects.toMatchObject({
+      code: 'engine_unavailable',
+      message: expect.stringContaining(`${dtype} weights are for CUDA devices`),
+      cause: { code: 'unavailable' },
+    })
+  }
 })
 
 it('reports the data type of the KV cache', async () => {

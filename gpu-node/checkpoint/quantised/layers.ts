@@ -83,8 +83,12 @@ function packedLayer(
   const entries = [scales, zeros]
   const order = `${stem}g_idx`
   if (quantisation.method === 'gptq' && parts.has(order)) {
-    entries.push(parts.take(codes, order, ['I32'], [inputs]))
-    quantised.groups = order
+    const groupOfInput = parts.take(codes, order, ['I32'], [inputs])
+    // Writers of GPTQ name the groups even where neighbours form them.
+    if (!parts.isInOrder(groupOfInput, quantised.blockInputs)) {
+      entries.push(groupOfInput)
+      quantised.groups = order
+    }
   }
   const dtype = quantisation.method === 'awq' ? 'AWQ_4' : quantisation.bits === 4 ? 'GPTQ_4' : 'GPTQ_8'
   return [{ ...codes, dtype, shape: [outputs, inputs], quantised }, ...entries]

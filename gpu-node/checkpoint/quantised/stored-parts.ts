@@ -2,6 +2,9 @@ import type { TensorEntry } from '../../engine/engine-config.ts'
 import type { StartupError } from '../../startup-error.ts'
 import type { LocatedTensor, PlainDtype } from '../plain-tensor.ts'
 import { broken, unsupported } from '../refusals.ts'
+import { withRegularFile } from '../regular-file.ts'
+
+const INPUTS_AT_A_TIME = 16 * 1024
 
 type PartDtype = PlainDtype | 'I32'
 
@@ -44,6 +47,22 @@ export class StoredParts {
     }
     this.taken.add(name)
     return { ...tensor, dtype, shape: tensor.shape.length > 0 ? tensor.shape : [1] }
+  }
+
+  /** Whether this many neighbouring inputs form each group. `groups` has the group of each input. */
+  isInOrder({ file, offset, shape: [inputs = 0] }: TensorEntry, blockInputs: number): boolean {
+    const words = Buffer.alloc(4 * Math.min(inputs, INPUTS_AT_A_TIME))
+    const isInOrder = withRegularFile(this.files[file] ?? '', (source) => {
+      for (let first = 0; first < inputs; first += INPUTS_AT_A_TIME) {
+        const part = words.subarray(0, 4 * (inputs - first))
+        if (source.readAt(part, offset + 4 * first) < part.length) return false
+        for (let at = 0; at < part.length; at += 4) {
+          if (part.readInt32LE(at) !== Math.floor((first + at / 4) / blockInputs)) return false
+        }
+      }
+      return true
+    })
+    return isInOrder ?? false
   }
 
   broken(tensor: LocatedTensor, why: string): StartupError {

@@ -3,7 +3,7 @@
 // launches read different data, so that none of it comes from the L2 cache. A process times one kind of
 // kernel, so that a fault of one kind does not affect the others.
 //
-//   apar_bench_kernels gemm mma|wgmma|cublaslt|auto bf16|f16|fp8|int8|int4 qkv|down ROWS...
+//   apar_bench_kernels gemm mma|wgmma|cublaslt|auto bf16|f16|fp8|int8|int4|int4-g128 qkv|down ROWS...
 //   apar_bench_kernels attention shared|plain ROWS...    branches of a prompt of 450 tokens, 50 tokens each
 //   apar_bench_kernels draw ROWS...                      tokens at temperature 0.8, top_p 0.95, of 32,000
 #include <algorithm>

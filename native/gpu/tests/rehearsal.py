@@ -31,7 +31,7 @@ STAND_INS: Dict[str, str] = {
     "compute-sanitizer": "shift 6; sleep {sanitizer}; \"$@\" && echo '========= ERROR SUMMARY: 0 errors' && "
                          "echo '========= RACECHECK SUMMARY: 0 hazards displayed' || { echo '========= Invalid __global__ read'; exit 9; }",
     "device_tests": "cd {gpu} && exec {python} -m tests.rehearsal device_tests {native} {test} {failing} \"$@\"",
-    "apar_logits": "sed 's/^device cuda/device cpu/; s/^dtype f16/dtype f32/; s/^dtype fp8/dtype f32/' | {programs}/apar_logits",
+    "apar_logits": "sed 's/^device cuda/device cpu/; s/^dtype f16/dtype f32/; s/^dtype fp8/dtype f32/; s/^dtype int4-g128/dtype f32/' | {programs}/apar_logits",
     "apar_generate": "sed 's/^device cuda/device cpu/' | {programs}/apar_generate",
     "apar_bench_steps": "cd {gpu} && exec {python} -m tests.rehearsal steps {open} {case}",
     "apar_bench_kernels": "cd {gpu} && exec {python} -m tests.rehearsal kernels {kernel} \"$@\"",

@@ -37,6 +37,7 @@ BF16_FP8_KV = Format("bf16", 2.0, "fp8", FP8_KV_BYTES)
 FP8 = Format("fp8", 1.0)
 INT8 = Format("int8", 1.125)
 INT4 = Format("int4", 0.625)
+INT4_G128 = Format("int4-g128", 0.5 + 2.5 / 128)  # a scale of 16 bits and a zero point of 4 per 128 inputs
 
 
 def assumed(gpu: str) -> Optional[dict]:

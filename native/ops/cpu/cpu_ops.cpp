@@ -95,7 +95,7 @@ size_t CpuOps::packed_bytes(WeightFormat format, int64_t rows, int64_t cols) con
 }
 
 Linear CpuOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes /*axes*/) {
-  if (format == WeightFormat::f16 || format == WeightFormat::fp8)
+  if (is_for_cuda(format))
     throw Error(
         ErrorCode::unavailable,
         std::string(to_string(format)) + " weights are for CUDA devices; the CPU has f32, bf16, int8, int4");

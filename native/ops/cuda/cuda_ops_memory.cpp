@@ -146,7 +146,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
     placed->weights = data;
     if (cublaslt_ && format == WeightFormat::bf16) cublaslt_->reserve(host.rows * host.cols);
   } else {
-    if (format == WeightFormat::int8 || format == WeightFormat::int4 || format == WeightFormat::fp8)
+    if (format != WeightFormat::f32 && format != WeightFormat::bf16 && format != WeightFormat::f16)
       throw Error(ErrorCode::unavailable,
                   std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
                       " inputs, not a multiple of 8, are not supported on this device");
@@ -168,7 +168,7 @@ Linear CudaOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes
 // As much memory as for two layers. Both handles are the same, by which gated_matmul() knows a pair.
 GatedLinears CudaOps::place_gated(const Matrix& gate, const Matrix& up, WeightFormat format,
                                   LinearAxes axes) {
-  if (!fusion_ || format == WeightFormat::f32 || !packable(gate.cols))
+  if (!fusion_ || format == WeightFormat::f32 || !packable(gate.cols) || !stored_alike(gate, up))
     return Ops::place_gated(gate, up, format, axes);
   auto placed = std::make_unique<PlacedLinear>();
   placed->packed = true;

@@ -9,8 +9,6 @@
 namespace apar {
 namespace {
 
-constexpr int64_t kGroupInputs = 32;  // of a quantisation group of int8 and int4
-
 // A part of a vector.
 Matrix slice_of(const Matrix& vector, Range elements) {
   return {static_cast<const float*>(vector.data) + elements.begin, DType::f32, 1, elements.size()};
@@ -77,7 +75,7 @@ Matrix ShardedOps::place(const Matrix& host, Axis axis) {
 }
 
 Linear ShardedOps::place_linear(const Matrix& host, WeightFormat format, LinearAxes axes) {
-  const bool grouped = format == WeightFormat::int8 || format == WeightFormat::int4;
+  const int64_t group = group_inputs(format);
   auto made = std::make_unique<ShardedLinear>();
   made->axes = axes;
   made->shards.resize(ranks_.size());
@@ -85,11 +83,11 @@ Linear ShardedOps::place_linear(const Matrix& host, WeightFormat format, LinearA
   on_all([&](int32_t rank) {
     const auto index = static_cast<size_t>(rank);
     const Range inputs = plan_.shard(axes.inputs, host.cols, rank);
-    if (grouped && inputs.begin % kGroupInputs != 0)
+    if (inputs.begin % group != 0)
       throw Error(ErrorCode::invalid_config,
                   std::string(to_string(format)) + " layers of " + std::to_string(host.cols) +
                       " inputs cannot be divided among " + std::to_string(plan_.ranks()) +
-                      " devices: a shard is not a multiple of " + std::to_string(kGroupInputs));
+                      " devices: a shard is not a multiple of " + std::to_string(group));
     MatrixShard shard = shard_of(host, plan_.shard(axes.outputs, host.rows, rank), inputs);
     const Linear placed = ops(rank).place_linear(shard.matrix, format, axes);
     made->shards[index] = placed;

@@ -83,7 +83,14 @@ MatrixShard shard_of(const Matrix& host, Range rows, Range cols) {
                 static_cast<const std::byte*>(source.data) + stored_bytes(dtype, cols.begin),
                 static_cast<size_t>(row_bytes));
   }
-  shard.matrix = {shard.copy.data(), dtype, rows.size(), cols.size(), shard.matrix.row_scales};
+  const bool whole_groups = cols.begin % LongGroups::kInputs == 0;
+  shard.matrix = {
+      shard.copy.data(),
+      dtype,
+      rows.size(),
+      cols.size(),
+      shard.matrix.row_scales,
+      whole_groups ? shard.matrix.groups.from(0, cols.begin / LongGroups::kInputs) : LongGroups{}};
   return shard;
 }
 

@@ -17,8 +17,7 @@ inline std::vector<std::byte> packed_pair(const std::vector<Layer>& layers, cons
   const int32_t outs = layers[0].outs, tiles = pair_tiles(outs);
   std::vector<std::byte> packed(2 * tiled_bytes(outs, shape.in, shape.format));
   const size_t row_bytes = packed.size() / tiles;
-  const Matrix gate = {layers[0].kept.data(), DType::f32, outs, shape.in},
-               up = {layers[1].kept.data(), DType::f32, outs, shape.in};
+  const Matrix gate = layers[0].matrix(), up = layers[1].matrix();
   for (int32_t tile = 0; tile < tiles; ++tile)
     pack_pair_tiles(gate, up, shape.format, tile, packed.data() + tile * row_bytes);
   return packed;

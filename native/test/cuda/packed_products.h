@@ -14,6 +14,7 @@
 #include "common/float8.h"
 #include "ops/cuda/gemm/gemm.h"
 #include "ops/cuda/gemm/weight_tiles.h"
+#include "test/coded_model.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
 #include "test/cuda/mismatches.h"
@@ -23,23 +24,52 @@ namespace apar::test {
 
 using namespace cuda;
 
-constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16, WeightFormat::fp8,
-                                           WeightFormat::int8, WeightFormat::int4};
+constexpr WeightFormat kPackedFormats[] = {WeightFormat::bf16, WeightFormat::f16,  WeightFormat::fp8,
+                                           WeightFormat::int8, WeightFormat::int4, WeightFormat::int4_g128};
 
 struct Layer {
   int32_t outs = 0;
   std::vector<float> kept;  // [outs, in], the values that the packed weights represent
   std::vector<std::byte> packed;
-  std::vector<float> bias;  // [outs], or empty
+  std::vector<float> bias;                  // [outs], or empty
+  std::vector<uint16_t> group_scales = {};  // of a layer with scales and zero points of its own (LongGroups)
+  std::vector<uint8_t> group_zeros = {};
+
+  Matrix matrix() const {
+    const LongGroups groups = {group_scales.data(), group_zeros.data(), outs};
+    return {kept.data(), DType::f32,
+            outs,        static_cast<int64_t>(kept.size()) / outs,
+            nullptr,     group_scales.empty() ? LongGroups{} : groups};
+  }
 };
 
+inline void pack_all(const Matrix& host, WeightFormat format, std::vector<std::byte>& packed) {
+  packed.resize(tiled_bytes(host.rows, host.cols, format));
+  const int32_t tiles = tiles_of(host.rows, kTileOuts);
+  for (int32_t tile = 0; tile < tiles; ++tile)
+    pack_tiles(host, format, tile, packed.data() + tile * tile_row_bytes(host.cols, format));
+}
+
 // A layer whose values are chosen so that packing keeps them exactly. They are small integers times a power
-// of two per 32 inputs, and the largest integer of the format is among them (f16: integers of 11 bits, three
-// more than bf16 has). For fp8 they are e4m3 numbers times one power of two, the largest e4m3 among them.
-inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in) {
-  Layer layer = {outs, {}, std::vector<std::byte>(tiled_bytes(outs, in, format)), {}};
+// of two per 32 or 128 inputs, and the largest integer of the format is among them (f16: integers of 11 bits,
+// three more than bf16 has). For fp8 they are e4m3 numbers times one power of two, the largest e4m3 among
+// them. A `coded` layer has scales and zero points of its own instead.
+inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t outs, int32_t in,
+                          bool coded = false) {
+  Layer layer;
+  layer.outs = outs;
   if (random() % 2 == 0) layer.bias = random_floats(random, static_cast<size_t>(outs), 4);
-  const int32_t largest = format == WeightFormat::int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
+  if (coded) {
+    const CodedLayer source(random, DType::awq_4, outs, in);
+    layer.kept = source.weights;
+    layer.group_scales = source.scales;
+    layer.group_zeros = source.zeros;
+    pack_all(layer.matrix(), format, layer.packed);
+    return layer;
+  }
+  const bool int4 = format == WeightFormat::int4 || format == WeightFormat::int4_g128;
+  const int32_t largest = int4 ? 7 : format == WeightFormat::f16 ? 2047 : 127;
+  const int32_t group = format == WeightFormat::int4_g128 ? 128 : 32;
   for (int32_t out = 0; out < outs; ++out) {
     float scale = std::ldexp(1.0f, -8 - static_cast<int>(random() % 3));
     for (int32_t k = 0; k < in; ++k) {
@@ -48,22 +78,22 @@ inline Layer random_layer(std::mt19937& random, WeightFormat format, int32_t out
         layer.kept.push_back(e4m3_to_f32(bits) * scale);
         continue;
       }
-      if (k % 32 == 0) scale = std::ldexp(1.0f, -6 - static_cast<int>(random() % 3));
-      const auto integer = static_cast<int32_t>(random() % (2 * largest + 1)) - largest;
-      layer.kept.push_back(static_cast<float>(k % 32 > 0 ? integer : largest == 7 ? -8 : largest) * scale);
+      if (k % group == 0) scale = std::ldexp(1.0f, -6 - static_cast<int>(random() % 3));
+      auto integer = static_cast<int32_t>(random() % (2 * largest + 1)) - largest;
+      if (k % group == 0) integer = int4 ? -8 : largest;
+      if (k % group == 1 && int4) integer = largest;  // int4_g128 takes its scale from both ends
+      layer.kept.push_back(static_cast<float>(integer) * scale);
     }
   }
-  const Matrix host = {layer.kept.data(), DType::f32, outs, in};
-  const size_t row_bytes = layer.packed.size() / tiles_of(outs, kTileOuts);
-  for (int32_t tile = 0; tile < tiles_of(outs, kTileOuts); ++tile)
-    pack_tiles(host, format, tile, layer.packed.data() + tile * row_bytes);
+  pack_all(layer.matrix(), format, layer.packed);
   return layer;
 }
 
 inline std::vector<Layer> random_layers(std::mt19937& random, WeightFormat format,
                                         const std::vector<int32_t>& outs, int32_t in) {
   std::vector<Layer> layers;
-  for (const int32_t each : outs) layers.push_back(random_layer(random, format, each, in));
+  const bool coded = format == WeightFormat::int4_g128 && random() % 2 == 0;
+  for (const int32_t each : outs) layers.push_back(random_layer(random, format, each, in, coded));
   return layers;
 }
 

@@ -96,7 +96,7 @@ TEST_CASE("the quantisation error is at most half a step, or a whole step at the
   std::mt19937 random(14);
   const std::vector<float> weights = random_floats(random, 64 * 64);
   const Matrix host = {weights.data(), DType::f32, 64, 64};
-  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4}) {
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4, WeightFormat::int4_g128}) {
     const auto device = open_test_device();
     Layer layer = {64, {}, std::vector<std::byte>(tiled_bytes(64, 64, format)), {}};
     pack_tiles(host, format, 0, layer.packed.data());

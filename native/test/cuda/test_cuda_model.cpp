@@ -8,6 +8,7 @@
 #include <span>
 
 #include "common/error.h"
+#include "test/coded_model.h"
 #include "test/cuda/cuda_model.h"
 #include "test/cuda/logit_difference.h"
 #include "test/cuda/mismatches.h"
@@ -66,16 +67,17 @@ void check_together(Model& model, const TextTree& tree, const Logits& alone, uin
   }
 }
 
-void check_model(const ModelConfig& config, WeightFormat format, double tolerance, uint32_t seed) {
+// `reference` has the weights that the CPU computes with.
+void check_model(const RandomModel& random, const RandomModel& reference, WeightFormat format,
+                 double tolerance, uint32_t seed) {
+  const ModelConfig& config = random.config;
   CAPTURE(std::string(to_string(format)));
   CAPTURE(seed);
-  const RandomModel random = make_random_model(config, seed);
   std::mt19937 seeds(seed);
   const TextTree tree = random_tree(seeds, 4, config.vocab_size);
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  const bool cuda_only = format == WeightFormat::f16 || format == WeightFormat::fp8;
-  const WeightFormat cpu_format = cuda_only ? WeightFormat::f32 : format;
-  const auto cpu = open_llama(random.config, random.weights, cpu_format, kBlocks, kRows, 1);
+  const WeightFormat cpu_format = is_for_cuda(format) ? WeightFormat::f32 : format;
+  const auto cpu = open_llama(random.config, reference.weights, cpu_format, kBlocks, kRows, 1);
   const Logits want = run_tree(*cpu, tree, {.seed = seed, .rows_per_step = kRows});
   const auto model = open_cuda(random, format);
   const Logits alone = run_tree(*model, tree, {.seed = seed, .rows_per_step = 1});
@@ -86,6 +88,11 @@ void check_model(const ModelConfig& config, WeightFormat format, double toleranc
     dump(std::string("logits, ") + to_string(format) + ", against the CPU's", alone, want, vocab,
          Computed::all, tolerance);
   check_together(*model, tree, alone, seed);
+}
+
+void check_model(const ModelConfig& config, WeightFormat format, double tolerance, uint32_t seed) {
+  const RandomModel random = make_random_model(config, seed);
+  check_model(random, random, format, tolerance, seed);
 }
 
 // A decode step of two branches of one prompt. `salt` changes its tokens.
@@ -222,6 +229,42 @@ TEST_CASE("every value of APAR_CUDA_FUSION gives the same bits") {
   }
 }
 
+// Such as layers of which an adapter changes one, or of which one has codes that are kept.
+TEST_CASE("gate and up that are stored differently are no pair") {
+  const ModelConfig config = aligned_config();
+  const RandomModel bf16 = make_random_model(config, 11, DType::bf16);
+  CodedModel coded = make_coded_model(config, 11, DType::awq_4);
+  RandomModel types = make_random_model(config, 11);
+  const auto replace = [](WeightTable& table, const WeightTable& by, const std::string& name) {
+    const auto file = static_cast<int32_t>(table.files.size());
+    for (TensorInfo& tensor : table.tensors) {
+      if (!tensor.name.ends_with(name)) continue;
+      const auto found = std::ranges::find(by.tensors, tensor.name, &TensorInfo::name);
+      const std::string path = by.files[static_cast<size_t>(found->file)];
+      tensor = *found;
+      tensor.file = file;
+      table.files.push_back(path);
+    }
+  };
+  replace(types.weights, bf16.weights, "layers.0.mlp.gate_proj.weight");
+  replace(coded.coded.weights, coded.decoded.weights, "layers.1.mlp.up_proj.weight");
+  std::mt19937 seeds(11);
+  const TextTree tree = random_tree(seeds, 4, config.vocab_size);
+  for (const auto& [random, format] : {std::pair<const RandomModel&, WeightFormat>(types, WeightFormat::bf16),
+                                       {types, WeightFormat::int8},
+                                       {coded.coded, WeightFormat::int4_g128}}) {
+    std::vector<Logits> all;
+    for (const char* const name : {"off", "on"}) {
+      ::setenv("APAR_CUDA_FUSION", name, 1);
+      all.push_back(run_tree(*open_cuda(random, format), tree, {.seed = 11, .rows_per_step = kRows}));
+    }
+    ::unsetenv("APAR_CUDA_FUSION");
+    const LogitDifference found = compare(all[1], all[0], config.vocab_size);
+    CHECK(found.rows > 20);
+    CHECK(found.different == 0);
+  }
+}
+
 TEST_CASE("bf16 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::bf16, 2e-2, 3);
 }
@@ -233,6 +276,26 @@ TEST_CASE("f16 on the tensor cores") {
 // e4m3 keeps 4 significant bits of a weight.
 TEST_CASE("fp8 on the tensor cores") {
   check_model(aligned_config(), WeightFormat::fp8, 0.2, 5);
+}
+
+// The weights are those that the codes stand for, so that only activations are rounded, as in bf16. Rounded
+// again they would be others: the last check.
+TEST_CASE("AWQ and GPTQ layers on the tensor cores, with their own codes") {
+  for (const DType dtype : {DType::awq_4, DType::gptq_4}) {
+    const CodedModel models = make_coded_model(aligned_config(), 9, dtype);
+    check_model(models.coded, models.decoded, WeightFormat::int4_g128, 2e-2, 9);
+    std::mt19937 seeds(9);
+    const TextTree tree = random_tree(seeds, 4, models.coded.config.vocab_size);
+    const RunOptions options = {.seed = 9, .rows_per_step = kRows};
+    const auto kept = run_tree(*open_cuda(models.coded, WeightFormat::int4_g128), tree, options);
+    const auto rounded = run_tree(*open_cuda(models.decoded, WeightFormat::int4_g128), tree, options);
+    CHECK(compare(rounded, kept, static_cast<size_t>(models.coded.config.vocab_size)).worst > 5e-2);
+  }
+}
+
+// 4 bits, with one scale for 128 inputs.
+TEST_CASE("int4 in groups of 128 on the tensor cores") {
+  check_model(aligned_config(), WeightFormat::int4_g128, 0.6, 10);
 }
 
 // The rounding error of an e4m3, and so of keys and values, is at most 1/16 and 2.5 % in the root mean

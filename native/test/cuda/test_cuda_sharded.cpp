@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "ops/cuda/cuda_rank.h"
 #include "ops/cuda/elementwise/elementwise.h"
+#include "test/coded_model.h"
 #include "test/cuda/cuda_model.h"
 #include "test/cuda/device_array.h"
 #include "test/cuda/either_order.h"
@@ -133,6 +134,31 @@ TEST_CASE("two ranks: logits near those of one device, the same bits alone and t
     CHECK(together.rows > 15);
     CHECK(together.different == 0);
   }
+}
+
+// Both ranks have whole groups of 128 inputs, and the numbers of the whole layers. With groups of their own
+// the difference would be as large as between int4-g128 and f32.
+TEST_CASE("two ranks keep the codes of 4-bit layers; a rank cannot have part of a group") {
+  if (cuda::num_test_devices() < 2) return;
+  const ModelConfig config = tensor_core_config(
+      {.hidden_size = 72, .intermediate_size = 256, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2});
+  const RandomModel random = make_coded_model(config, 3, DType::awq_4).coded;
+  std::mt19937 seeds(3);
+  const TextTree tree = random_tree(seeds, 3, config.vocab_size);
+  const auto one = open_cuda(random, WeightFormat::int4_g128, kBlocks, kRows);
+  const auto two = open_ranks(random, WeightFormat::int4_g128, 2, kBlocks, kRows);
+  const LogitDifference found = compare(run_tree(*two, tree, {.seed = 3, .rows_per_step = kRows}),
+                                        run_tree(*one, tree, {.seed = 3, .rows_per_step = kRows}),
+                                        static_cast<size_t>(config.vocab_size));
+  CHECK(found.rows > 15);
+  CHECK(found.worst < 2e-2);
+  ErrorCode code = ErrorCode::internal;
+  try {
+    open_ranks(make_random_model(divisible(2), 3), WeightFormat::int4_g128, 2, kBlocks, kRows);
+  } catch (const Error& error) {
+    code = error.code();
+  }
+  CHECK(code == ErrorCode::invalid_config);
 }
 
 TEST_CASE("greedy parallel text of two ranks equals greedy serial text of one device") {

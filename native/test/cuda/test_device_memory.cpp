@@ -9,6 +9,7 @@
 #include "ops/cuda/gemm/cublaslt.h"
 #include "ops/cuda/memory_plan.h"
 #include "ops/cuda/step/step_graphs.h"
+#include "test/coded_model.h"
 #include "test/cuda/cuda_model.h"
 #include "test/cuda/emulated_model.h"
 #include "test/tree_run.h"
@@ -48,14 +49,26 @@ TEST_CASE("the plan of the memory is what the device allocates, and no more bloc
   constexpr int32_t kRows = 40;
   ModelConfig config = with_all_features(tensor_core_config(
       {.hidden_size = 64, .intermediate_size = 200, .num_layers = 2, .num_heads = 4, .num_kv_heads = 2}));
-  for (const MedusaConfig& medusa : {MedusaConfig{}, {2, 2, false, 60}, {8, 1, true, 61}}) {
+  // With codes, the output layer is bf16 beside layers of int4-g128.
+  struct Case {
+    MedusaConfig medusa;
+    WeightFormat format = WeightFormat::bf16;
+    bool codes = false;
+    bool tied = false;
+  };
+  for (const auto& [medusa, format, codes, tied] :
+       {Case{}, Case{{2, 2, false, 60}}, Case{{8, 1, true, 61}}, Case{{}, WeightFormat::int4_g128},
+        Case{{}, WeightFormat::int4_g128, true}, Case{{2, 2, false, 60}, WeightFormat::int4_g128, true},
+        Case{{}, WeightFormat::int4_g128, true, true}}) {
     config.medusa = medusa;
-    const RandomModel random = make_random_model(config, 3);
+    config.tie_word_embeddings = tied;
+    const RandomModel random =
+        codes ? make_coded_model(config, 3, DType::awq_4).coded : make_random_model(config, 3);
     const auto plan_for = [&](uint64_t free_bytes, const PoolRequest& pool) {
       const cuda::EmulatedDevice device(free_bytes);
       std::vector<std::unique_ptr<DeviceMemory>> devices;
       devices.push_back(std::make_unique<cuda::CudaMemory>(device.info(), 1));
-      return plan_memory(devices, {random.config, random.weights, WeightFormat::bf16, kRows, 8}, pool);
+      return plan_memory(devices, {random.config, random.weights, format, kRows, 8}, pool);
     };
     constexpr uint64_t kDevice = uint64_t{64} << 20;
     const MemoryPlan plan = plan_for(kDevice, {.min_blocks = 4, .max_blocks = 1 << 20});
@@ -63,7 +76,7 @@ TEST_CASE("the plan of the memory is what the device allocates, and no more bloc
     CHECK(plan.kept_free_bytes == kDevice - static_cast<uint64_t>(0.9 * kDevice));
     // The emulated driver keeps nothing for graphs.
     const uint64_t graphs = cuda::kMaxGraphs * 3 * cuda::kGraphNodesPerLayer * cuda::kGraphNodeBytes;
-    CHECK(open_emulated(random, plan.num_blocks, kRows, kDevice).device->allocated_bytes() + graphs ==
+    CHECK(open_emulated(random, plan.num_blocks, kRows, kDevice, format).device->allocated_bytes() + graphs ==
           plan.total_bytes());
     const int32_t more = plan.num_blocks + 1;
     CHECK(plan.total_bytes() <= kDevice - plan.kept_free_bytes);

@@ -72,7 +72,8 @@ TEST_CASE("the memory for partial sums is enough for every product, and small") 
     const GemmScratch max = max_gemm_scratch(max_rows, device);
     CHECK(bytes_of(max) < 100 << 20);
     bool reached = false;
-    for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8, WeightFormat::int4}) {
+    for (const WeightFormat format :
+         {WeightFormat::bf16, WeightFormat::fp8, WeightFormat::int4, WeightFormat::int4_g128}) {
       for (int32_t tiles = 1; tiles < 2100; tiles += tiles < 300 ? 1 : 90) {
         for (const int32_t input_tiles : {1, 17, 64, 300}) {
           for (int32_t rows = 1; rows <= max_rows; rows += rows < 130 ? 1 : 37) {

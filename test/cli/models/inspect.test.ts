@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { inspectModel } from '../../../cli/models/inspect.ts'
 import { inspectionReport } from '../../../cli/models/inspect-report.ts'
+import { CUDA_DTYPES } from '../../../gpu-node/engine/engine-config.ts'
 import { writeMedusa } from '../../support/medusa-folder.ts'
 import { requires } from '../../support/requires.ts'
 import {
@@ -70,7 +71,8 @@ describe.skipIf(!requires('the built engine', BUILT))('what an inspection says',
     // Keys and values of 4 layers with 2 heads of 64, in 4 and in 2 bytes.
     expect(of.f32).toMatchObject({ fits: true, kvBytesPer1000Tokens: 4_096_000 })
     expect(of.bf16).toMatchObject({ fits: true, kvBytesPer1000Tokens: 2_048_000 })
-    expect(of.fp8).toMatchObject({ fits: false, plan: undefined, problem: 'needs a CUDA device' })
+    for (const dtype of CUDA_DTYPES)
+      expect(of[dtype]).toMatchObject({ fits: false, plan: undefined, problem: 'needs a CUDA device' })
   })
 
   test('a model that is too large, with what it would take', async () => {

@@ -57,7 +57,7 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_dim * element
 
 
-CUDA_ONLY = {"f16", "fp8"}  # weight formats that the CPU backend does not support
+CUDA_ONLY = {"f16", "fp8", "int4-g128"}  # weight formats that the CPU backend does not support
 LLAMA_7B = Shape(32000, 4096, 11008, 32, 32, 32, 128)
 TINY = Shape(1000, 256, 688, 4, 4, 2, 64)
 

@@ -14,13 +14,14 @@ TOKENS = 200
 # Bounds of the largest difference, divided by the largest logit. PyTorch computes with the weights as rounded by the
 # format. f32 differs by the order of sums. In the other formats the inputs of linear layers, keys and values are
 # rounded to 8 significant bits (2^-9) in every layer; on the CPU, int8 and int4 round inputs to 8-bit integers.
-BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "fp8": 3e-2, "int8": 0.1, "int4": 0.1}
-GROUP = 32
+BOUNDS = {"f32": 1e-4, "bf16": 3e-2, "f16": 3e-2, "fp8": 3e-2, "int8": 0.1, "int4": 0.1, "int4-g128": 3e-2}
+GROUPS = {"int8": 32, "int4": 32, "int4-g128": 128}
 
 
 def kept(weight, dtype: str):
-    """A linear layer's weights as rounded by the format. int8 and int4 have one scale (f16) per 32 inputs, and the
-    group's largest weight becomes 127 or -8 (native/ops/cpu/packed.cpp, native/ops/cuda/gemm/weight_tiles.cpp)."""
+    """A linear layer's weights as rounded by the format. int8 and int4 have one scale (f16) per group of inputs, and
+    the group's largest weight becomes 127 or -8; in int4-g128, with zero points, 0 to 15 span the group and zero
+    (native/ops/cpu/packed.cpp, native/ops/cuda/gemm/weight_tiles.cpp)."""
     if dtype == "f16":
         return weight.half().float()
     if dtype == "fp8":
@@ -28,14 +29,23 @@ def kept(weight, dtype: str):
 
         scale = weight.abs().amax(-1, keepdim=True) / 448
         return (weight / scale).to(torch.float8_e4m3fn).float() * scale
-    if dtype not in ("int8", "int4"):
+    if dtype not in GROUPS:
         return weight
-    groups = weight.reshape(weight.shape[0], -1, GROUP)
+    outputs, inputs = weight.shape
+    padded = weight.new_zeros(outputs, -(-inputs // GROUPS[dtype]) * GROUPS[dtype])
+    padded[:, :inputs] = weight
+    groups = padded.reshape(outputs, -1, GROUPS[dtype])
+    if dtype == "int4-g128":
+        least, most = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
+        scale = ((most - least) / 15).half().float()
+        zero = (-least / scale).round().clamp(0, 15)
+        steps = (groups / scale).round().clamp(-zero, 15 - zero)
+        return (steps * scale).reshape(padded.shape)[:, :inputs]
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
     scale = largest.abs() / 127 if dtype == "int8" else largest / -8
     scale = scale.half().float()
     steps = (groups / scale).round().clamp(-127 if dtype == "int8" else -8, 127 if dtype == "int8" else 7)
-    return (steps * scale).reshape(weight.shape)
+    return (steps * scale).reshape(padded.shape)[:, :inputs]
 
 
 def plain_logits(model, ids) -> np.ndarray:

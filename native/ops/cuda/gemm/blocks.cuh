@@ -19,7 +19,14 @@ struct TileWork {
   int32_t begin = 0, end = 0;
   const unsigned char* weights = nullptr;  // the row's first tile
   const float* scales = nullptr;           // of the tile's outputs, or null if the sums are not scaled
+  const unsigned char* groups = nullptr;   // what groups of 128 inputs share, if the format has such groups
 };
+
+// What the inputs of tile k_tile share.
+template <class Format>
+__device__ inline const unsigned char* group_of(const TileWork& work, int32_t k_tile) {
+  return work.groups + static_cast<int64_t>(k_tile / kTilesPerLongGroup) * Format::kGroupBytes;
+}
 
 // The first tile of inputs of split `split` of `splits`.
 __device__ inline int32_t split_begin(int32_t k_tiles, int32_t split, int32_t splits) {
@@ -40,9 +47,10 @@ __device__ inline TileWork tile_work(const GemmCall& call, int32_t tile, int32_t
   work.end = split_begin(work.k_tiles, split + 1, splits);
   const int64_t tiles_bytes = static_cast<int64_t>(work.k_tiles) * Format::kBytes;
   work.weights = static_cast<const unsigned char*>(work.projection.weights) +
-                 tile_of_layer * (tiles_bytes + Format::kRowScaleBytes);
-  if constexpr (Format::kRowScaleBytes > 0)
+                 tile_of_layer * static_cast<int64_t>(tile_row_bytes(call.in, Format::kFormat));
+  if constexpr (row_scale_bytes(Format::kFormat) > 0)
     work.scales = reinterpret_cast<const float*>(work.weights + tiles_bytes);
+  if constexpr (Format::kGroupBytes > 0) work.groups = work.weights + tiles_bytes;
   return work;
 }
 

@@ -10,6 +10,10 @@ namespace apar::cuda {
 // the tile from global memory, 16 bytes at a time, and unpack() turns half of it (32 inputs) into the
 // operand. A weight that bf16 cannot represent is the sum of kTerms operands, which are multiplied one after
 // the other.
+//
+// Where inputs share scales (kScaled), each half of a tile is summed separately and then scaled; scales()
+// reads the two scales of a lane's outputs from a tile in shared memory. What a group of 128 inputs shares
+// (kGroupBytes) lies right behind the tile there.
 template <int kTerms>
 using Operand = uint32_t[kTerms][2][4];  // [term][step][register]
 
@@ -38,10 +42,28 @@ __device__ inline void transpose_quad(uint32_t (&word)[4], uint4 from) {
   transpose_quad(word);
 }
 
-// Tiles of 16-bit values in rows of 128 bytes.
-struct Rows16 {
+// What all formats without scales in or behind the tiles have.
+struct Unscaled {
   static constexpr bool kScaled = false;
-  static constexpr int kRowScaleBytes = 0;
+  static constexpr int kGroupBytes = 0;
+};
+
+// Formats whose tiles end with a scale for each output and half of the inputs.
+template <WeightFormat kFormat>
+struct HalfScales {
+  static constexpr bool kScaled = true;
+  static constexpr int kGroupBytes = 0;
+
+  __device__ static void scales(float (&scale)[2], const unsigned char* tile, int block, int half, int lane) {
+    const auto* const all = reinterpret_cast<const float*>(tile + tile_bytes(kFormat) - kScaleBytes);
+    const int first = half * kTileOuts + block * 16 + lane / 4;
+    scale[0] = all[first];
+    scale[1] = all[first + 8];
+  }
+};
+
+// Tiles of 16-bit values in rows of 128 bytes.
+struct Rows16 : Unscaled {
   static constexpr int kBytes = tile_bytes(WeightFormat::bf16);
   static constexpr int kWords = 4;
 
@@ -67,6 +89,7 @@ struct Rows16 {
 };
 
 struct Bf16Tiles : Rows16 {
+  static constexpr WeightFormat kFormat = WeightFormat::bf16;
   static constexpr int kTerms = 1;
 
   __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
@@ -79,6 +102,7 @@ struct Bf16Tiles : Rows16 {
 
 // An f16 has 11 significant bits: one bf16 holds the upper 8 and a second one the rest, both exactly.
 struct F16Tiles : Rows16 {
+  static constexpr WeightFormat kFormat = WeightFormat::f16;
   static constexpr int kTerms = 2;
 
   __device__ static void split(Operand<2>& a) {
@@ -126,9 +150,8 @@ struct Bytes8 {
 };
 
 // Integers that fit 8 bits are exact in bf16; the scale is applied to the sums.
-struct Int8Tiles : Bytes8<Int8Tiles> {
-  static constexpr bool kScaled = true;
-  static constexpr int kRowScaleBytes = 0;
+struct Int8Tiles : Bytes8<Int8Tiles>, HalfScales<WeightFormat::int8> {
+  static constexpr WeightFormat kFormat = WeightFormat::int8;
   static constexpr int kBytes = tile_bytes(WeightFormat::int8);
 
   // The bf16 128 + n has n < 128 in its lowest bits; 256 is subtracted from it, or 128 where the byte's
@@ -139,9 +162,8 @@ struct Int8Tiles : Bytes8<Int8Tiles> {
   }
 };
 
-struct Fp8Tiles : Bytes8<Fp8Tiles> {
-  static constexpr bool kScaled = false;
-  static constexpr int kRowScaleBytes = row_scale_bytes(WeightFormat::fp8);
+struct Fp8Tiles : Bytes8<Fp8Tiles>, Unscaled {
+  static constexpr WeightFormat kFormat = WeightFormat::fp8;
   static constexpr int kBytes = tile_bytes(WeightFormat::fp8);
 
   __device__ static uint32_t pair(uint32_t word, int i) {
@@ -150,30 +172,86 @@ struct Fp8Tiles : Bytes8<Fp8Tiles> {
   }
 };
 
-struct Int4Tiles {
-  static constexpr bool kScaled = true;
-  static constexpr int kRowScaleBytes = 0;
+// Tiles of nibbles. The bf16 128 + nibble has the nibble in its lowest bits, and the bf16 128 + zero point is
+// subtracted from it: both and the difference are exact. `middle` has that number for the lane's outputs i
+// and i + 8.
+struct Nibbles {
   static constexpr int kTerms = 1;
-  static constexpr int kBytes = tile_bytes(WeightFormat::int4);
   static constexpr int kWords = 1;
+  using Middle = uint32_t[2];
 
-  // The bf16 128 + nibble has the nibble in its lowest bits.
-  __device__ static void unpack(uint32_t (&a)[4], uint32_t word) {
-    for (int i = 0; i < 4; ++i)
-      a[i] = bf16_pair_subtract(((word >> 4 * i) & 0x000f000fu) | 0x43004300u, 0x43084308u);  // 136
-  }
-
-  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane,
+                              const Middle& middle) {
     const uint2 words = *reinterpret_cast<const uint2*>(tile + block * 512 + lane * 16 + half * 8);
-    unpack(a[0][0], words.x);
-    unpack(a[0][1], words.y);
+    unpack_word(a[0][0], words.x, middle);
+    unpack_word(a[0][1], words.y, middle);
   }
   __device__ static uint4 words_of(const unsigned char* tile, int block, int /*index*/, int lane) {
     return load_streaming(tile + block * 512 + lane * 16);
   }
+  __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half, const Middle& middle) {
+    unpack_word(a[0][0], half == 0 ? words[0].x : words[0].z, middle);
+    unpack_word(a[0][1], half == 0 ? words[0].y : words[0].w, middle);
+  }
+
+ private:
+  __device__ static void unpack_word(uint32_t (&a)[4], uint32_t word, const Middle& middle) {
+    for (int i = 0; i < 4; ++i)
+      a[i] = bf16_pair_subtract(((word >> 4 * i) & 0x000f000fu) | 0x43004300u, middle[i % 2]);
+  }
+};
+
+// The zero point is always 8.
+struct Int4Tiles : Nibbles, HalfScales<WeightFormat::int4> {
+  static constexpr WeightFormat kFormat = WeightFormat::int4;
+  static constexpr int kBytes = tile_bytes(WeightFormat::int4);
+
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    Nibbles::load(a, tile, block, half, lane, {0x43084308u, 0x43084308u});
+  }
   __device__ static void unpack(Operand<1>& a, const uint4 (&words)[kWords], int half) {
-    unpack(a[0][0], half == 0 ? words[0].x : words[0].z);
-    unpack(a[0][1], half == 0 ? words[0].y : words[0].w);
+    Nibbles::unpack(a, words, half, {0x43084308u, 0x43084308u});
+  }
+};
+
+// A tile is half a group of 128 inputs: both halves of the tile have the same scales and zero points.
+struct Int4G128Tiles : Nibbles {
+  static constexpr WeightFormat kFormat = WeightFormat::int4_g128;
+  static constexpr bool kScaled = true;
+  static constexpr int kBytes = tile_bytes(WeightFormat::int4_g128);
+  static constexpr int kGroupBytes = long_group_bytes(WeightFormat::int4_g128);
+
+  // Of a lane's outputs i and i + 8: two scales (f16) and two zero points (4 bits).
+  struct Shared {
+    uint32_t scales;
+    uint32_t zeros;
+
+    __device__ void fetch(const unsigned char* group, int block, int lane) {
+      scales = reinterpret_cast<const uint32_t*>(group)[block * 8 + lane / 4];
+      zeros = group[kGroupScaleBytes + block * 8 + lane / 4];
+    }
+    __device__ void get(float (&scale)[2]) const {
+      scale[0] = f16_float(scales & 0xffffu);
+      scale[1] = f16_float(scales >> 16);
+    }
+    __device__ void get(Middle& middle) const {
+      middle[0] = (zeros & 0xfu) * 0x10001u | 0x43004300u;
+      middle[1] = (zeros >> 4) * 0x10001u | 0x43004300u;
+    }
+  };
+
+  // From shared memory both are read again for each half of the tile, which `volatile` enforces: kept from
+  // one half to the next, they would not fit the registers of the mma kernel.
+  __device__ static void scales(float (&scale)[2], const unsigned char* tile, int block, int /*half*/,
+                                int lane) {
+    const auto* const all = reinterpret_cast<const volatile uint32_t*>(tile + kBytes);
+    Shared{all[block * 8 + lane / 4], 0}.get(scale);
+  }
+  __device__ static void load(Operand<1>& a, const unsigned char* tile, int block, int half, int lane) {
+    const volatile unsigned char* const all = tile + kBytes + kGroupScaleBytes;
+    Middle middle;
+    Shared{0, all[block * 8 + lane / 4]}.get(middle);
+    Nibbles::load(a, tile, block, half, lane, middle);
   }
 };
 
@@ -192,6 +270,7 @@ template <class Launch>
 void with_tiles(WeightFormat format, Launch launch) {
   if (format == WeightFormat::int8) return launch(Int8Tiles{});
   if (format == WeightFormat::int4) return launch(Int4Tiles{});
+  if (format == WeightFormat::int4_g128) return launch(Int4G128Tiles{});
   if (format == WeightFormat::f16) return launch(F16Tiles{});
   if (format == WeightFormat::fp8) return launch(Fp8Tiles{});
   launch(Bf16Tiles{});

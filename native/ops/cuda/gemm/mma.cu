@@ -22,18 +22,27 @@ struct Shape {
   static constexpr int kStages = kRows == 128 ? 4 : kRows == 64 ? 5 : 6;
 };
 
+// A stage has a tile of weights, what its group shares, and the same inputs of kRows rows of x.
+template <class Format>
+constexpr int kWeightBytes = Format::kBytes + Format::kGroupBytes;
+
 template <class Format, int kRows>
-__device__ inline void load_weights(const unsigned char* weights, int k_tile, unsigned char* stage) {
+__device__ inline void load_weights(const TileWork& work, int k_tile, unsigned char* stage) {
   constexpr int kThreads = Shape<kRows>::kThreads;
-  const unsigned char* const tile = weights + static_cast<int64_t>(k_tile) * Format::kBytes;
+  const unsigned char* const tile = work.weights + static_cast<int64_t>(k_tile) * Format::kBytes;
   for (int i = threadIdx.x; i < Format::kBytes / kCopyBytes; i += kThreads)
     copy_async(stage + i * kCopyBytes, tile + i * kCopyBytes, true);
+  if constexpr (Format::kGroupBytes > 0) {
+    const unsigned char* const group = group_of<Format>(work, k_tile);
+    for (int i = threadIdx.x; i < Format::kGroupBytes / kCopyBytes; i += kThreads)
+      copy_async(stage + Format::kBytes + i * kCopyBytes, group + i * kCopyBytes, true);
+  }
 }
 
 template <class Format, int kRows>
 __device__ inline void load_inputs(const GemmCall& call, int first_row, int k_tile, unsigned char* stage) {
   constexpr int kThreads = Shape<kRows>::kThreads;
-  unsigned char* const x_stage = stage + Format::kBytes;
+  unsigned char* const x_stage = stage + kWeightBytes<Format>;
   for (int i = threadIdx.x; i < kRows * 8; i += kThreads) {
     const int row = i / 8, piece = i % 8, input = k_tile * kTileInputs + piece * 8;
     const bool valid = first_row + row < call.rows && input < call.in;
@@ -54,9 +63,9 @@ struct Sums {
   }
 };
 
-// sums += the products of one tile. For formats with scales, each half of the inputs is a quantisation group,
-// which is summed separately and then scaled. With the totals of kSequential beside them, the sums of both
-// halves at once would not fit the registers.
+// sums += the products of one tile. For formats with scales, each half of the inputs is summed separately and
+// then scaled. With the totals of kSequential beside them, the sums of both halves at once would not fit the
+// registers.
 template <class Format, int kRows, bool kSequential, class TileSums>
 __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums) {
   using S = Shape<kRows>;
@@ -64,7 +73,7 @@ __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int first_block = warp / S::kWarpsRow * S::kOutBlocks;
   const int first_row = warp % S::kWarpsRow * S::kRowBlocks * 8;
-  const unsigned char* const x_stage = stage + Format::kBytes;
+  const unsigned char* const x_stage = stage + kWeightBytes<Format>;
 #pragma unroll kHalvesAtOnce
   for (int half = 0; half < 2; ++half) {
     Operand<Format::kTerms> a[S::kOutBlocks];
@@ -72,12 +81,7 @@ __device__ inline void multiply_stage(const unsigned char* stage, TileSums& sums
 #pragma unroll
     for (int out = 0; out < S::kOutBlocks; ++out) {
       Format::load(a[out], stage, first_block + out, half, lane);
-      if constexpr (Format::kScaled) {
-        const auto* const scales = reinterpret_cast<const float*>(stage + Format::kBytes - kScaleBytes);
-        const int first = half * kTileOuts + (first_block + out) * 16 + lane / 4;
-        scale[out][0] = scales[first];
-        scale[out][1] = scales[first + 8];
-      }
+      if constexpr (Format::kScaled) Format::scales(scale[out], stage, first_block + out, half, lane);
     }
 #pragma unroll
     for (int block = 0; block < S::kRowBlocks; ++block) {
@@ -124,7 +128,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     gemm_tiles(const __grid_constant__ GemmCall call, int32_t splits, bool overlaps) {
   using S = Shape<kRows>;
   using TileSums = Sums<S::kOutBlocks, S::kRowBlocks>;
-  constexpr int kStageBytes = Format::kBytes + kRows * kInputBytes;
+  constexpr int kStageBytes = kWeightBytes<Format> + kRows * kInputBytes;
   const int row_tiles = (call.rows + kRows - 1) / kRows;
   const int first_row = static_cast<int>(blockIdx.x) % row_tiles * kRows;
   const int split_of_block = kSequential ? 0 : blockIdx.y;
@@ -136,11 +140,11 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
   const int first_end = begin + S::kStages - 1 < end ? begin + S::kStages - 1 : end;
   let_next_kernel_begin();
   if (overlaps)
-    for (int k = begin; k < first_end; ++k) load_weights<Format, kRows>(work.weights, k, stage_of(k));
+    for (int k = begin; k < first_end; ++k) load_weights<Format, kRows>(work, k, stage_of(k));
   wait_for_earlier_kernels();
   for (int k = begin; k < begin + S::kStages - 1; ++k) {
     if (k < first_end) {
-      if (!overlaps) load_weights<Format, kRows>(work.weights, k, stage_of(k));
+      if (!overlaps) load_weights<Format, kRows>(work, k, stage_of(k));
       load_inputs<Format, kRows>(call, first_row, k, stage_of(k));
     }
     copy_commit();
@@ -154,7 +158,7 @@ __global__ void __launch_bounds__(Shape<kRows>::kThreads)
     __syncthreads();
     const int next = k + S::kStages - 1;
     if (next < end) {
-      load_weights<Format, kRows>(work.weights, next, stage_of(next));
+      load_weights<Format, kRows>(work, next, stage_of(next));
       load_inputs<Format, kRows>(call, first_row, next, stage_of(next));
     }
     copy_commit();
@@ -197,7 +201,7 @@ void launch_tiles(Stream stream, const GemmCall& call, const GemmPlan& plan) {
   const auto row_tiles = static_cast<uint32_t>(tiles_of(call.rows, kRows));
   const Grid grid = {static_cast<uint32_t>(call.tiles) * row_tiles,
                      kSequential ? 1 : static_cast<uint32_t>(plan.splits)};
-  constexpr size_t kShared = size_t{Shape<kRows>::kStages} * (Format::kBytes + kRows * kInputBytes);
+  constexpr size_t kShared = size_t{Shape<kRows>::kStages} * (kWeightBytes<Format> + kRows * kInputBytes);
   launch_overlapping<gemm_tiles<Format, kRows, kSequential>>(stream, grid, Shape<kRows>::kThreads, kShared,
                                                              call, plan.splits, stream.overlaps);
 }

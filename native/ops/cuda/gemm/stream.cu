@@ -23,7 +23,8 @@ struct Weights {
   uint4 words[Format::kWords];
   float scale;  // of output lane % 16, for the 32 inputs from 32 * (lane / 16) on
 
-  __device__ void fetch(const unsigned char* tile, int block, int lane) {
+  __device__ void fetch(const TileWork& work, int k, int block, int lane) {
+    const unsigned char* const tile = work.weights + static_cast<int64_t>(k) * Format::kBytes;
 #pragma unroll
     for (int i = 0; i < Format::kWords; ++i) words[i] = Format::words_of(tile, block, i, lane);
     if constexpr (Format::kScaled)
@@ -31,6 +32,31 @@ struct Weights {
                                               (lane / 16 * kTileOuts + block * 16 + lane % 16) *
                                                   static_cast<int>(sizeof(float)));
   }
+  __device__ void unpack(Operand<Format::kTerms>& a, int half) const {
+    Format::unpack(a, words, half);
+  }
+  // Of outputs lane / 4 and lane / 4 + 8.
+  __device__ void scales(float (&of)[2], int half, int lane) const {
+    for (int i = 0; i < 2; ++i) of[i] = __shfl_sync(kFullWarp, scale, half * 16 + lane / 4 + 8 * i);
+  }
+};
+
+template <>
+struct Weights<Int4G128Tiles> {
+  uint4 words[Int4G128Tiles::kWords];
+  Int4G128Tiles::Shared shared;
+
+  __device__ void fetch(const TileWork& work, int k, int block, int lane) {
+    const unsigned char* const tile = work.weights + static_cast<int64_t>(k) * Int4G128Tiles::kBytes;
+    words[0] = Int4G128Tiles::words_of(tile, block, 0, lane);
+    shared.fetch(group_of<Int4G128Tiles>(work, k), block, lane);
+  }
+  __device__ void unpack(Operand<Int4G128Tiles::kTerms>& a, int half) const {
+    Int4G128Tiles::Middle middle;
+    shared.get(middle);
+    Int4G128Tiles::unpack(a, words, half, middle);
+  }
+  __device__ void scales(float (&of)[2], int /*half*/, int /*lane*/) const { shared.get(of); }
 };
 
 // Of row lane / 4 of x: the pieces of 8 inputs lane % 4 and lane % 4 + 4.
@@ -56,16 +82,13 @@ __device__ inline void multiply(float (&sums)[4], const Weights<Format>& weights
   for (int half = 0; half < 2; ++half) {
     Operand<Format::kTerms> a;
     uint32_t b[4];
-    Format::unpack(a, weights.words, half);
+    weights.unpack(a, half);
     transpose_quad(b, x.pieces[half]);
     if constexpr (Format::kScaled) {
-      float group[4] = {};
+      float group[4] = {}, scale[2];
       multiply_half(group, a, b);
-      for (int i = 0; i < 2; ++i) {
-        const float scale = __shfl_sync(kFullWarp, weights.scale, half * 16 + lane / 4 + 8 * i);
-        sums[2 * i] = fmaf(scale, group[2 * i], sums[2 * i]);
-        sums[2 * i + 1] = fmaf(scale, group[2 * i + 1], sums[2 * i + 1]);
-      }
+      weights.scales(scale, half, lane);
+      for (int i = 0; i < 4; ++i) sums[i] = fmaf(scale[i / 2], group[i], sums[i]);
     } else {
       multiply_half(sums, a, b);
     }
@@ -80,12 +103,11 @@ __global__ void __launch_bounds__(kThreads, 3)
   let_next_kernel_begin();
   const int lane = threadIdx.x % 32, block = threadIdx.x / 32, split = blockIdx.y;
   const TileWork work = tile_work<Format>(call, blockIdx.x, split, splits);
-  const auto tile_at = [&](int k) { return work.weights + static_cast<int64_t>(k) * Format::kBytes; };
   Weights<Format> weights[kTiles];
   Inputs x[kXTilesAhead];
 #pragma unroll
   for (int i = 0; i < kTiles; ++i)
-    if (work.begin + i < work.end) weights[i].fetch(tile_at(work.begin + i), block, lane);
+    if (work.begin + i < work.end) weights[i].fetch(work, work.begin + i, block, lane);
   wait_for_earlier_kernels();  // weights are loaded meanwhile
 #pragma unroll
   for (int i = 0; i < kXTilesAhead; ++i) x[i].fetch(call, work.begin + i, lane);
@@ -97,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, 3)
       const int k = first + i;
       if (k >= work.end) break;
       multiply(sums, weights[i], x[i % kXTilesAhead], lane);
-      if (k + kTiles < work.end) weights[i].fetch(tile_at(k + kTiles), block, lane);
+      if (k + kTiles < work.end) weights[i].fetch(work, k + kTiles, block, lane);
       x[i % kXTilesAhead].fetch(call, k + kXTilesAhead, lane);
     }
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/block_formats.h"
@@ -148,19 +149,81 @@ void pack_fp8(const Tile& tile, const RowScales& scales, std::byte* out) {
       });
 }
 
-// The group's largest weight becomes -8, because the range is [-8, 7].
-void pack_int4(const Tile& tile, const SharedScales& shared, std::byte* out) {
-  const Scales scales = scales_of(tile, -8, shared);
+// Packs code(row, in), a number of 4 bits, of all weights.
+template <class Code>
+void pack_nibbles(Code code, std::byte* out) {
   std::memset(out, 0, kTileOuts * kTileInputs / 2);
   for_each_fragment(
       [&](int32_t row, int32_t in, int32_t block, int32_t lane, int32_t step, int32_t i, int32_t half) {
         const int32_t nibble = i + 4 * half;  // of the step's 32-bit word: the two halves lie 16 bits apart
         const int32_t at = block * 512 + lane * 16 + step * 4 + nibble / 2;
-        const int32_t value = quantise(tile[row][in], scales[in / kGroupInputs][row], -8, 7) + 8;
-        out[at] |= static_cast<std::byte>(value << nibble % 2 * 4);
+        out[at] |= static_cast<std::byte>(code(row, in) << nibble % 2 * 4);
       });
+}
+
+// The group's largest weight becomes -8, because the range is [-8, 7].
+void pack_int4(const Tile& tile, const SharedScales& shared, std::byte* out) {
+  const Scales scales = scales_of(tile, -8, shared);
+  pack_nibbles([&](int32_t row,
+                   int32_t in) { return quantise(tile[row][in], scales[in / kGroupInputs][row], -8, 7) + 8; },
+               out);
   std::memcpy(out + kTileOuts * kTileInputs / 2, scales.data(), sizeof(scales));
 }
+
+// The scales and zero points of a row of tiles, [groups of 128 inputs][64 outputs].
+class GroupsOfRow {
+ public:
+  // Those of the codes that the weights were decoded from, which give the same codes again; else the codes 0
+  // to 15 span the weights of the group and zero.
+  explicit GroupsOfRow(const Matrix& host) {
+    const int64_t groups = tiles_of(host.cols, kLongGroupInputs);
+    scales_.resize(static_cast<size_t>(groups * kTileOuts));
+    zeros_.resize(scales_.size());
+    for (int64_t group = 0; group < groups; ++group) {
+      for (int64_t row = 0; row < host.rows; ++row) {
+        const auto at = static_cast<size_t>(group * kTileOuts + row);
+        if (host.groups.scales != nullptr) {
+          scales_[at] = host.groups.scales[group * host.groups.stride + row];
+          zeros_[at] = host.groups.zeros[group * host.groups.stride + row];
+          continue;
+        }
+        float least = 0, most = 0;
+        const int64_t first = group * kLongGroupInputs, last = std::min(host.cols, first + kLongGroupInputs);
+        for (int64_t in = first; in < last; ++in) {
+          const float weight = element(host, row * host.cols + in);
+          if (std::isnan(weight) || weight < least) least = weight;
+          if (weight > most) most = weight;
+        }
+        scales_[at] = f32_to_f16((most - least) / kLastCode);
+        zeros_[at] = static_cast<uint8_t>(quantise(-least, f16_to_f32(scales_[at]), 0, kLastCode));
+      }
+    }
+  }
+
+  int32_t code(int64_t row, int64_t input, float weight) const {
+    const auto at = static_cast<size_t>(input / kLongGroupInputs * kTileOuts + row);
+    return quantise(weight, f16_to_f32(scales_[at]), -zeros_[at], kLastCode - zeros_[at]) + zeros_[at];
+  }
+
+  void write(std::span<std::byte> space) const {
+    std::ranges::fill(space, std::byte{0});
+    std::byte* out = space.data();
+    for (size_t first = 0; first < scales_.size(); first += kTileOuts) {
+      std::byte* const zeros = out + kGroupScaleBytes;
+      for (int32_t row = 0; row < kTileOuts; ++row) {
+        const int32_t pair = row / kOutsPerBlock * 8 + row % 8, upper = row / 8 % 2;
+        std::memcpy(out + (pair * 2 + upper) * sizeof(uint16_t), &scales_[first + row], sizeof(uint16_t));
+        zeros[pair] |= static_cast<std::byte>(zeros_[first + row] << 4 * upper);
+      }
+      out += kGroupScaleBytes + kGroupZeroBytes;
+    }
+  }
+
+ private:
+  static constexpr int32_t kLastCode = 15;
+  std::vector<uint16_t> scales_;
+  std::vector<uint8_t> zeros_;
+};
 
 }  // namespace
 
@@ -174,7 +237,10 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
   std::vector<float> scratch;
   const Matrix plain = with_plain_elements(stored, scratch);
   Tile values;
+  std::byte* const row = out;
   const RowScales scales = format == WeightFormat::fp8 ? row_scales(plain) : RowScales{};
+  std::optional<GroupsOfRow> groups;
+  if (format == WeightFormat::int4_g128) groups.emplace(plain);
   for (int64_t input = 0; input < host.cols; input += kTileInputs) {
     if ((format == WeightFormat::bf16 && host.dtype == DType::bf16) ||
         (format == WeightFormat::f16 && host.dtype == DType::f16)) {
@@ -189,6 +255,9 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
         pack_int8(values, shared, out);
       else if (format == WeightFormat::int4)
         pack_int4(values, shared, out);
+      else if (groups)
+        pack_nibbles([&](int32_t row, int32_t in) { return groups->code(row, input + in, values[row][in]); },
+                     out);
       else if (format == WeightFormat::fp8)
         pack_fp8(values, scales, out);
       else
@@ -197,6 +266,7 @@ void pack_tiles(const Matrix& host, WeightFormat format, int32_t tile, std::byte
     out += tile_bytes(format);
   }
   if (row_scale_bytes(format) > 0) std::memcpy(out, scales.data(), sizeof(scales));
+  if (groups) groups->write({out, tile_row_bytes(host.cols, format) - static_cast<size_t>(out - row)});
 }
 
 void pack_pair_tiles(const Matrix& gate, const Matrix& up, WeightFormat format, int32_t tile,
@@ -204,6 +274,9 @@ void pack_pair_tiles(const Matrix& gate, const Matrix& up, WeightFormat format, 
   const size_t row_bytes = static_cast<size_t>(stored_bytes(gate.dtype, gate.cols));
   std::vector<std::byte> rows(kTileOuts * row_bytes);  // zeros where the layers have no more outputs
   RowScales scales{};
+  const int64_t groups = gate.groups.scales ? tiles_of(gate.cols, kLongGroupInputs) : 0;
+  std::vector<uint16_t> group_scales(static_cast<size_t>(groups * kTileOuts));
+  std::vector<uint8_t> group_zeros(group_scales.size());
   for (int32_t first = 0; first < kTileOuts; first += kPairOuts) {
     const Matrix& layer = first / kPairOuts % 2 == 0 ? gate : up;
     const int64_t from = int64_t{tile} * kTileOuts / 2 + first / (2 * kPairOuts) * kPairOuts;
@@ -212,9 +285,16 @@ void pack_pair_tiles(const Matrix& gate, const Matrix& up, WeightFormat format, 
     const Matrix part = row_slice(layer, from, count);
     std::memcpy(rows.data() + first * row_bytes, part.data, static_cast<size_t>(count) * row_bytes);
     if (part.row_scales) std::copy_n(part.row_scales, count, scales.begin() + first);
+    for (int64_t group = 0; group < groups; ++group) {
+      const LongGroups own = part.groups.from(0, group);
+      std::copy_n(own.scales, count, group_scales.begin() + group * kTileOuts + first);
+      std::copy_n(own.zeros, count, group_zeros.begin() + group * kTileOuts + first);
+    }
   }
-  const Matrix pair = {rows.data(), gate.dtype, kTileOuts, gate.cols,
-                       gate.row_scales ? scales.data() : nullptr};
+  const LongGroups shared =
+      groups > 0 ? LongGroups{group_scales.data(), group_zeros.data(), kTileOuts} : LongGroups{};
+  const Matrix pair = {
+      rows.data(), gate.dtype, kTileOuts, gate.cols, gate.row_scales ? scales.data() : nullptr, shared};
   pack_tiles(pair, format, 0, out);
 }
 

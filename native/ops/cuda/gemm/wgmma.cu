@@ -35,7 +35,8 @@ constexpr int kThreads = kConsumers * 32 + (kMovesRegisters<Format, kRows> ? kWa
 template <class Format, int kRows>
 struct Stages {
   static constexpr int kInputBytes = kRows * kSwizzleRowBytes;
-  static constexpr int kBytes = (kInputBytes + kWarpgroups * Format::kBytes + kSwizzleGroupBytes - 1) /
+  static constexpr int kWeightBytes = Format::kBytes + Format::kGroupBytes;  // of a warpgroup
+  static constexpr int kBytes = (kInputBytes + kWarpgroups * kWeightBytes + kSwizzleGroupBytes - 1) /
                                 kSwizzleGroupBytes * kSwizzleGroupBytes;
   static constexpr int kCount = kSharedBytes / kBytes < kMaxStages ? kSharedBytes / kBytes : kMaxStages;
   static constexpr size_t kShared =
@@ -48,7 +49,7 @@ struct Stages {
 
   __device__ unsigned char* inputs(int i) const { return memory + i % kCount * kBytes; }
   __device__ unsigned char* weights(int i, int warpgroup) const {
-    return inputs(i) + kInputBytes + warpgroup * Format::kBytes;
+    return inputs(i) + kInputBytes + warpgroup * kWeightBytes;
   }
   __device__ void init() const {
     for (int i = 0; i < kCount; ++i) {
@@ -70,7 +71,7 @@ struct Stages {
 
 #if APAR_HOPPER
 
-constexpr int kCopyRegisters = 40, kMultiplyRegisters = 232;  // of the 168 on average
+constexpr int kCopyRegisters = 56, kMultiplyRegisters = 224;  // of the 168 on average
 
 // One pair of output tiles for one tile of rows, and either one of its splits or all of them.
 struct Item {
@@ -117,23 +118,23 @@ __device__ inline void fill_stages(const GemmCall& call, const TensorMap& x,
   int i = 0, ahead = 0;
   for (int32_t index = blockIdx.x; index < items.count; index += gridDim.x) {
     const Item item = items.at(index);
-    const unsigned char* weights[kWarpgroups];
-    int32_t k_tiles = 0;
+    TileWork work[kWarpgroups];
 #pragma unroll
-    for (int tile = 0; tile < kWarpgroups; ++tile) {
-      const TileWork work = tile_work<Format>(call, item.first_tile + (tile < item.tiles ? tile : 0), 0, 1);
-      weights[tile] = work.weights;
-      k_tiles = work.k_tiles;
-    }
+    for (int tile = 0; tile < kWarpgroups; ++tile)
+      work[tile] = tile_work<Format>(call, item.first_tile + (tile < item.tiles ? tile : 0), 0, 1);
     const auto copy_weights = [&](int stage, int32_t k) {
       uint64_t* const full = stages.full + stage % stages.kCount;
-      barrier_arrive_expect(full, stages.kInputBytes + item.tiles * Format::kBytes);
+      barrier_arrive_expect(full, stages.kInputBytes + item.tiles * stages.kWeightBytes);
 #pragma unroll
-      for (int tile = 0; tile < kWarpgroups; ++tile)
-        if (tile < item.tiles)
-          bulk_copy(stages.weights(stage, tile), weights[tile] + static_cast<int64_t>(k) * Format::kBytes,
-                    Format::kBytes, full);
+      for (int tile = 0; tile < kWarpgroups; ++tile) {
+        if (tile >= item.tiles) break;
+        unsigned char* const to = stages.weights(stage, tile);
+        bulk_copy(to, work[tile].weights + static_cast<int64_t>(k) * Format::kBytes, Format::kBytes, full);
+        if constexpr (Format::kGroupBytes > 0)
+          bulk_copy(to + Format::kBytes, group_of<Format>(work[tile], k), Format::kGroupBytes, full);
+      }
     };
+    const int32_t k_tiles = work[0].k_tiles;
     const int32_t begin = split_begin(k_tiles, item.first_split, items.splits);
     const int32_t end = split_begin(k_tiles, item.split_end, items.splits);
     if (i == 0) {

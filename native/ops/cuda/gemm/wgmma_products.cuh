@@ -80,10 +80,7 @@ struct Products<Format, kRows, false> {
     for (int half = 0; half < 2; ++half) {
       Format::load(a[half], weights, block, half, lane);  // the last products that read them have ended
       if constexpr (Format::kScaled) {
-        const auto* const scales = reinterpret_cast<const float*>(weights + Format::kBytes - kScaleBytes);
-        const int out = half * kTileOuts + block * 16 + lane / 4;
-        scale[half % kGroups][0] = scales[out];
-        scale[half % kGroups][1] = scales[out + 8];
+        Format::scales(scale[half % kGroups], weights, block, half, lane);
         issue(group[half % kGroups], a[half], x, half);
         if constexpr (kGroups == 1) {
           wgmma_wait<0>();

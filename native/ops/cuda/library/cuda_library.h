@@ -11,7 +11,7 @@ namespace apar {
 // The CUDA backend is a shared library that is opened at run time, so that the engine starts on machines
 // without CUDA. The library and the engine are built from one source tree, with the same C++ types. This
 // number detects a library of another build.
-constexpr int kCudaLibraryVersion = 7;
+constexpr int kCudaLibraryVersion = 8;
 
 // The C functions that the library exports. They write errors to `code` (an ErrorCode) and `message`.
 extern "C" {
