@@ -71,7 +71,7 @@ struct Stages {
 
 #if APAR_HOPPER
 
-constexpr int kCopyRegisters = 40, kMultiplyRegisters = 232;  // of the 168 on average
+constexpr int kCopyRegisters = 56, kMultiplyRegisters = 224;  // of the 168 on average
 
 // One pair of output tiles for one tile of rows, and either one of its splits or all of them.
 struct Item {
@@ -122,7 +122,6 @@ __device__ inline void fill_stages(const GemmCall& call, const TensorMap& x,
 #pragma unroll
     for (int tile = 0; tile < kWarpgroups; ++tile)
       work[tile] = tile_work<Format>(call, item.first_tile + (tile < item.tiles ? tile : 0), 0, 1);
-    const int32_t k_tiles = work[0].k_tiles;
     const auto copy_weights = [&](int stage, int32_t k) {
       uint64_t* const full = stages.full + stage % stages.kCount;
       barrier_arrive_expect(full, stages.kInputBytes + item.tiles * stages.kWeightBytes);
@@ -135,6 +134,7 @@ __device__ inline void fill_stages(const GemmCall& call, const TensorMap& x,
           bulk_copy(to + Format::kBytes, group_of<Format>(work[tile], k), Format::kGroupBytes, full);
       }
     };
+    const int32_t k_tiles = work[0].k_tiles;
     const int32_t begin = split_begin(k_tiles, item.first_split, items.splits);
     const int32_t end = split_begin(k_tiles, item.split_end, items.splits);
     if (i == 0) {
