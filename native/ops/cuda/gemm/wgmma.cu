@@ -70,7 +70,7 @@ struct Stages {
 
 #if APAR_HOPPER
 
-constexpr int kCopyRegisters = 40, kMultiplyRegisters = 232;  // of the 168 on average
+constexpr int kCopyRegisters = 56, kMultiplyRegisters = 224;  // of the 168 on average
 
 // One pair of output tiles for one tile of rows, and either one of its splits or all of them.
 struct Item {
