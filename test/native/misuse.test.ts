@@ -80,7 +80,11 @@ describe('open', () => {
     ['more memory than there is', [broken(['numBlocks'], 2 ** 26), () => {}], 'out_of_memory'],
     ['a control token outside', [broken(['tokens', 'fork'], 1e6), () => {}], 'invalid_config'],
     ['a deadline policy without one', [broken(['policy'], 'deadline'), () => {}], 'invalid_config'],
-    ['more branches than rows', [broken(['maxBranches'], 1e6), () => {}], 'invalid_config'],
+    [
+      'more branches than rows',
+      [{ ...config, maxStepTokens: 512, maxBranches: 1e6 }, () => {}],
+      'invalid_config',
+    ],
     ['no requests', [broken(['maxRequests'], 0), () => {}], 'invalid_config'],
     ['an unknown policy', [broken(['policy'], 'greedy'), () => {}], 'invalid_config'],
     ['a watermark of everything', [broken(['watermark'], 1), () => {}], 'invalid_config'],
