@@ -2,14 +2,18 @@
 
 export const CEILINGS = 'native/ops/cuda/ptxas-ceilings.json'
 
-/** Of a multiprocessor, on sm_80 and sm_90 alike; registers are given to a thread eight at a time. */
-const REGISTERS = 65_536
+/** Of a quarter of a multiprocessor, on sm_80 and sm_90 alike; registers are given to a thread eight at a time. */
+const REGISTERS = 16_384
+const QUARTERS = 4
+const WARP = 32
 const UNIT = 8
 const MOST_REGISTERS = 255
 export const MOST_THREADS = 1024
 
+/** Warps stay in their quarter: of nine, one has three and its registers must suffice for them. */
 export function registerCeiling(threads, blocks) {
-  const each = REGISTERS / (Math.ceil(threads / 32) * 32 * blocks)
+  const warps = Math.ceil((Math.ceil(threads / WARP) * blocks) / QUARTERS)
+  const each = REGISTERS / (warps * WARP)
   return Math.min(MOST_REGISTERS, Math.floor(each / UNIT) * UNIT)
 }
 

@@ -127,7 +127,7 @@ test('what is allowed has a reason and is needed', () => {
 test('registers are those that the planned blocks leave', () => {
   expect(registerCeiling(128, 2)).toBe(255)
   expect(registerCeiling(128, 3)).toBe(168)
-  expect(registerCeiling(288, 1)).toBe(224)
+  expect(registerCeiling(288, 1)).toBe(168)
   expect(registerCeiling(512, 1)).toBe(128)
   expect(registerCeiling(512, 2)).toBe(64)
   expect(problems({ ...GOOD, draw_rows: { ...GOOD.draw_rows, blocks: 2 } })).toEqual([

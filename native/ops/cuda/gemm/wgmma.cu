@@ -72,6 +72,7 @@ struct Stages {
 #if APAR_HOPPER
 
 constexpr int kCopyRegisters = 56, kMultiplyRegisters = 224;  // of the 168 on average
+static_assert(kWarpgroups * kMultiplyRegisters + kCopyRegisters <= (kWarpgroups + 1) * 168);  // else it hangs
 
 // One pair of output tiles for one tile of rows, and either one of its splits or all of them.
 struct Item {
