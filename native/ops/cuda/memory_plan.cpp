@@ -56,7 +56,7 @@ FreeMemory CudaMemory::free_memory() const {
 }
 
 uint64_t CudaMemory::linear_bytes(std::span<const Matrix> layers, WeightFormat format) const {
-  uint64_t bytes = 0, largest = 0;
+  uint64_t bytes = 0, largest = 0, unpacked = 0;
   for (const Matrix& layer : layers) {
     // As in CudaOps::place_linear(): only layers that the packed kernels can read are packed.
     const bool packed = format != WeightFormat::f32 && packable(layer.cols);
@@ -64,10 +64,11 @@ uint64_t CudaMemory::linear_bytes(std::span<const Matrix> layers, WeightFormat f
     const uint64_t weights =
         bounded_product({static_cast<uint64_t>(layer.rows), static_cast<uint64_t>(layer.cols)});
     bytes += packed ? tiled_bytes(layer.rows, layer.cols, format) : weights * element;
-    if (packed) largest = std::max(largest, weights);
+    // CublasLt::reserve() gets more memory for every layer that is larger than all before it.
+    if (packed && weights > largest) unpacked += largest = weights;
   }
   const bool unpacks = may_use_cublaslt() && format == WeightFormat::bf16;
-  return bytes + (unpacks ? largest * sizeof(uint16_t) : 0);
+  return bytes + (unpacks ? bounded_product({unpacked, sizeof(uint16_t)}) : 0);
 }
 
 uint64_t CudaMemory::buffer_bytes(uint64_t count) const {
