@@ -135,7 +135,7 @@ export function deviceOption(): Option {
 
 export function dtypeOption(): Option {
   const what =
-    'data type of weights and arithmetic; int8, int4, int4-g128 and fp8 are quantised at load, f16, fp8 and int4-g128 need a CUDA device (default: bf16, f32 for f32 checkpoints)'
+    'data type of weights and arithmetic; int8, int4, int4-g128 and fp8 are quantised at load, f16, fp8 and int4-g128 need a CUDA device (default: bf16; f32, int8 and int4 for checkpoints in F32, Q8_0 and Q4_0; on a CUDA device int4-g128 for AWQ and GPTQ in groups of 128)'
   return new Option('--dtype <dtype>', what).choices(DTYPES)
 }
 

@@ -174,7 +174,8 @@ export function storageNote(weights: WeightTable, dtype: DType): string | undefi
     ? `widened to ${dtype}`
     : `rounded again, to ${dtype}`
   const exact = exactDType(weights, true)
-  const remedy = exact === 'int4-g128' ? `; --dtype ${exact} keeps them, on CUDA devices` : ''
+  const remedy =
+    exact === 'int4-g128' && !adaptsLayers(weights) ? `; --dtype ${exact} keeps them, on CUDA devices` : ''
   return `layers are stored in ${formats.join(', ')}: their weights are ${becomes}${remedy}`
 }
 

@@ -225,6 +225,7 @@ describe('layers of codes', () => {
     expect(dtype({ device: 'cuda' }, adapted)).toBe('bf16')
     expect(dtypeNote(adapted, { device: 'cuda' })).toMatch(/int4-g128 weights .* computing in bf16/)
     expect(dtypeNote(adapted, { device: 'cpu' })).toBeUndefined()
+    expect(storageNote(adapted.weights, 'bf16')).toMatch(/widened to bf16$/)
   })
 
   test('where the device is chosen automatically, so is the default', () => {
