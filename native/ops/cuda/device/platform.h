@@ -42,8 +42,7 @@ __device__ inline unsigned char* shared_memory() {
   return apar_shared;
 }
 
-constexpr size_t kDefaultSharedBytes = 48 * 1024;  // a kernel that uses more must raise its limit once
-
+// Lets the kernel have more than 48 KB, the limit of any kernel that does not ask for more.
 template <auto kernel>
 void raise_shared_limit() {
   // The limit is per device. A static per thread is enough, because a thread launches on one device only:
