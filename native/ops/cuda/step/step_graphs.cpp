@@ -7,8 +7,8 @@ namespace apar::cuda {
 namespace {
 
 // The kernels of a longer step take much longer than their launches, and its number of rows rarely occurs
-// again.
-constexpr int32_t kMaxCapturedRows = 512;
+// again. So no graph holds calls of cuBLASLt (kMinCublasLtRows in gemm/plan.h), which may be more than kernels.
+constexpr int32_t kMaxCapturedRows = 511;
 
 }  // namespace
 
