@@ -7,7 +7,8 @@ namespace apar::cuda {
 namespace {
 
 // The kernels of a longer step take much longer than their launches, and its number of rows rarely occurs
-// again. So no graph holds calls of cuBLASLt (kMinCublasLtRows in gemm/plan.h), which may be more than kernels.
+// again. So no graph holds calls of cuBLASLt (kMinCublasLtRows in gemm/plan.h), which may be more than
+// kernels.
 constexpr int32_t kMaxCapturedRows = 511;
 
 }  // namespace
