@@ -78,7 +78,7 @@ export function writePackages(out = OUT) {
   })
 
   const engine = emptyFolder(out, ENGINE_NAME)
-  // Without the CUDA backend, which takes 20 MB: `apar engine build` makes it where there is a GPU.
+  // Without the CUDA backend, which takes 6 MB: `apar engine build` makes it where there is a GPU.
   for (const file of ['apar.node', 'apar_compile_grammar'])
     copyStripped(join(root, 'native/build/release', file), join(engine, file))
   const grammar = join(root, 'native/build/grammar')
