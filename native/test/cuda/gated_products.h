@@ -50,13 +50,7 @@ inline Gated fused(cuda::Device& device, const ProductCase& shape, const std::ve
   call.gated = {bf16.data(), bias_on(device, layers[1])};
   const GemmPlan plan = plan_gemm(rows, call.tiles, tiles_of(shape.in, kTileInputs), shape.format,
                                   {shape.multiprocessors, device.info().capability, shape.backend});
-  const DeviceArray<float> partials(device, std::max<int64_t>(1, partial_floats(plan, rows, call.tiles)));
-  const std::vector<int32_t> zeros(static_cast<size_t>(call.tiles) * tiles_of(rows, plan.tile_rows), 0);
-  const DeviceArray<int32_t> arrived(device, zeros);
-  call.partials = partials.data();
-  call.arrived = arrived.data();
-  packed_gemm(device.stream(), call, shape.format, plan);
-  CHECK(arrived.get() == zeros);
+  multiply_packed(device, call, shape.format, plan);
   return {f32.get(), bf16.get()};
 }
 

@@ -124,6 +124,21 @@ inline const float* bias_on(cuda::Device& device, const Layer& layer) {
   return layer.bias.empty() ? nullptr : DeviceArray<float>(device, layer.bias).data();
 }
 
+// Runs the product with scratch memory of its own. Returns the partial sums that it stored.
+inline std::vector<float> multiply_packed(cuda::Device& device, cuda::GemmCall call, WeightFormat format,
+                                          const cuda::GemmPlan& plan) {
+  const int64_t floats = cuda::partial_floats(plan, call.rows, call.tiles);
+  const DeviceArray<float> partials(device, static_cast<size_t>(std::max<int64_t>(1, floats)));
+  const std::vector<int32_t> zeros(
+      static_cast<size_t>(call.tiles) * cuda::tiles_of(call.rows, plan.tile_rows), 0);
+  const DeviceArray<int32_t> arrived(device, zeros);
+  call.partials = partials.data();
+  call.arrived = arrived.data();
+  cuda::packed_gemm(device.stream(), call, format, plan);
+  CHECK(arrived.get() == zeros);  // the next call needs zeros
+  return floats > 0 ? partials.get() : std::vector<float>{};
+}
+
 // The products of all rows of x with each layer, and its bias, computed with the plan for that number of
 // rows unless one is given.
 inline std::vector<std::vector<float>> packed_products(cuda::Device& device, const ProductCase& shape,
@@ -153,19 +168,10 @@ inline std::vector<std::vector<float>> packed_products(cuda::Device& device, con
                             ? *given
                             : plan_gemm(rows, call.tiles, tiles_of(shape.in, kTileInputs), shape.format,
                                         {shape.multiprocessors, device.info().capability, shape.backend});
-  const DeviceArray<float> partials(device, std::max<int64_t>(1, partial_floats(plan, rows, call.tiles)));
-  const std::vector<int32_t> zeros(static_cast<size_t>(call.tiles) * tiles_of(rows, plan.tile_rows), 0);
-  const DeviceArray<int32_t> arrived(device, zeros);
-  call.partials = partials.data();
-  call.arrived = arrived.data();
-  packed_gemm(device.stream(), call, shape.format, plan);
+  std::vector<float> partials = multiply_packed(device, call, shape.format, plan);
   std::vector<std::vector<float>> results;
   for (const auto& out : outs) results.push_back(out.get());
-  CHECK(arrived.get() == zeros);  // the next call needs zeros
-  if (trace != nullptr) {
-    *trace = {plan, call.tiles, {}};
-    if (partial_floats(plan, rows, call.tiles) > 0) trace->partials = partials.get();
-  }
+  if (trace != nullptr) *trace = {plan, call.tiles, std::move(partials)};
   return results;
 }
 

@@ -4,6 +4,8 @@
 
 namespace apar::cuda {
 
+constexpr float kLog2E = 1.4426950408889634f;  // scores are in base 2
+
 // A partial softmax over some tokens: `sum` adds 2^(score - max) * value, `total` adds 2^(score - max).
 // Kernels that fold partial results and the kernel that merges them must round alike. So the operations are
 // written as intrinsics, and the compiler cannot fuse them differently.

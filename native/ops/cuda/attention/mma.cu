@@ -7,7 +7,6 @@
 namespace apar::cuda {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr int kTokenBlocks = kChunkTokens / 8;
 
 __device__ inline float quad_max(float value) {

@@ -11,7 +11,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr uint32_t kMaxMergeThreads = 256;
-constexpr float kLog2E = 1.4426950408889634f;
 
 __device__ inline float widen(float value) {
   return value;

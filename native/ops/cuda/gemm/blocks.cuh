@@ -114,18 +114,25 @@ __device__ inline void store_partial_pair(const GemmCall& call, const TileWork& 
   *partial_sum(call, work, split, row, out + kPairOuts) = high;
 }
 
-// Returns true in the last block to arrive among those that share the counter `arrived`. That block then sees
-// the writes of the others. `flag` is shared memory.
-__device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t* flag) {
+// Returns true in the last group of threads to arrive among the `groups` that share the counter `arrived`.
+// That group then sees the writes of the others. `flag` is shared memory of the group, sync() its barrier,
+// and one of its threads leads.
+template <class Sync>
+__device__ inline bool last_to_arrive(int32_t* arrived, int32_t groups, int32_t* flag, bool leads,
+                                      Sync sync) {
   __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    *flag = atomicAdd(arrived, 1) == blocks - 1;
+  sync();
+  if (leads) {
+    *flag = atomicAdd(arrived, 1) == groups - 1;
     if (*flag != 0) *arrived = 0;
   }
-  __syncthreads();
+  sync();
   __threadfence();
   return *flag != 0;
+}
+// The same for whole blocks.
+__device__ inline bool last_to_arrive(int32_t* arrived, int32_t blocks, int32_t* flag) {
+  return last_to_arrive(arrived, blocks, flag, threadIdx.x == 0, [] { __syncthreads(); });
 }
 
 // Adds the partial sums of the rows [first_row, first_row + rows) in the order of splits, after all are

@@ -19,7 +19,8 @@ constexpr std::array<int32_t, 15> kPaddedRows = {1, 2, 4, 8, 16, 24, 32, 48, 64,
 constexpr int32_t kMinWgmmaTileRows = 32;
 // For more rows than kMaxTileRows of bf16. Other formats are converted in registers, which have no room for
 // more.
-constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {256, 192, 128};
+constexpr std::array<int32_t, 3> kLongWgmmaTileRows = {kMaxWgmmaTileRows, kMaxSequentialWgmmaRows,
+                                                       kMaxTileRows};
 constexpr int32_t kMaxParallelWaves = 2;
 
 bool uses_cublaslt(int32_t rows, WeightFormat format, const GemmDevice& device) {

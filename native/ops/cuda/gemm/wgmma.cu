@@ -153,19 +153,6 @@ __device__ inline void fill_stages(const GemmCall& call, const TensorMap& x,
   }
 }
 
-// As last_to_arrive(), for a warpgroup that multiplies.
-__device__ inline bool last_warpgroup(int32_t* arrived, int32_t parts, int32_t* flag, int warpgroup) {
-  __threadfence();
-  sync_threads(1 + warpgroup, kWarpgroupThreads);
-  if (threadIdx.x % kWarpgroupThreads == 0) {
-    *flag = atomicAdd(arrived, 1) == parts - 1;
-    if (*flag != 0) *arrived = 0;
-  }
-  sync_threads(1 + warpgroup, kWarpgroupThreads);
-  __threadfence();
-  return *flag != 0;
-}
-
 // Multiplies what arrives in the stages of all items of the block. Executed by the warpgroups that multiply,
 // which wait for each other only where a stage is released.
 template <class Format, int kRows>
@@ -221,7 +208,9 @@ __device__ inline void multiply_items(const GemmCall& call, const Stages<Format,
     }
     if (complete) continue;
     int32_t* const arrived = call.arrived + work.tile * items.row_tiles + item.row_tile;
-    if (last_warpgroup(arrived, items.splits, stages.flags + warpgroup, warpgroup))
+    const auto sync = [&] { sync_threads(1 + warpgroup, kWarpgroupThreads); };
+    const bool leads = threadIdx.x % kWarpgroupThreads == 0;
+    if (last_to_arrive(arrived, items.splits, stages.flags + warpgroup, leads, sync))
       add_splits(call, work, first_row, kRows, items.splits, threadIdx.x % kWarpgroupThreads,
                  kWarpgroupThreads);
   }
